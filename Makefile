@@ -1,0 +1,56 @@
+# Two commands: `make run` starts the service, `make test` proves it. Both install what they need into .venv.
+PYTHON ?= python3
+# Where pip takes torch from; empty means the usual index (its CUDA build: several GB). For the CPU build:
+#   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: run test check format lock clean
+
+run: $(VENV)/.engine
+	@$(BIN)/python -m tools.admin database upgrade
+	@exec $(BIN)/python -m app
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m tools.admin database check --scratch
+	$(BIN)/python -m tools.settings_table --check README.md README.zh-CN.md
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python -m tools.settings_table README.md README.zh-CN.md
+
+# torch is pinned in torch.txt without a hash: its CPU and CUDA builds differ, and it pins its own CUDA libraries.
+lock: $(VENV)/.dev
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml --extra engine $(shell cat requirements/not-locked.txt) -o requirements/engine.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml --extra engine --extra dev $(shell cat requirements/not-locked.txt) -o requirements/dev.txt
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.engine: requirements/engine.txt requirements/torch.txt requirements/demo.txt | $(BIN)/python
+	@echo "Installing the locked packages into $(VENV) (once; torch's CUDA build is several GB, see README) …"
+	@$(PIP) --require-hashes --no-deps -r requirements/engine.txt
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -r requirements/torch.txt
+	@$(PIP) --require-hashes --no-deps -r requirements/demo.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.engine
+	@$(PIP) --require-hashes --no-deps -r requirements/dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

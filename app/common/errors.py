@@ -1,0 +1,105 @@
+"""What can go wrong, as the caller is told it: status, stable code and message. Imports nothing of ours."""
+
+from typing import ClassVar
+
+
+class AppError(Exception):
+    """An error with an answer: `app.common.handlers` renders it for HTTP and for event streams.
+
+    Attributes:
+        status: HTTP status.
+        type: OpenAI's error type, e.g. `invalid_request_error`.
+        code: stable, machine-readable code, or None where OpenAI has none.
+        param: the request field at fault, if one is.
+        retry_after: seconds after which trying again makes sense; None where waiting does not help.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: str | None = "internal_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        if code is not None:
+            self.code = code
+
+
+class InvalidRequest(AppError):
+    """400: the request cannot be served as it stands."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """400: prompt and answer do not fit the model's context window."""
+
+    code = "context_length_exceeded"
+
+
+class Unauthenticated(AppError):
+    """401: no key, or none that is valid. The same words for every cause, so that nothing can be learned from them."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(AppError):
+    """403: the key is valid but lacks the scope."""
+
+    status = 403
+    type = "permission_error"
+    code = "insufficient_scope"
+
+
+class NotFound(AppError):
+    """404: no such thing, or another tenant's: the two are never told apart."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class MethodNotAllowed(AppError):
+    """405: the path exists, the method does not."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class Conflict(AppError):
+    """409: the state forbids it now; trying again soon makes sense."""
+
+    status = 409
+    type = "conflict_error"
+    code = "conversation_locked"
+
+
+class BodyTooLarge(AppError):
+    """413: the body is larger than the service reads."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class Unavailable(AppError):
+    """503: the service cannot answer now; trying again makes sense."""
+
+    status = 503
+    type = "server_error"
+    code = "service_unavailable"
+
+
+class GenerationFailed(AppError):
+    """500: the model failed on this request alone."""
+
+    code = "generation_failed"
