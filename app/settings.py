@@ -1,0 +1,162 @@
+"""Settings: `CHATGLM_…` from the environment or `.env`. Read here, in `migrations/env.py` and in `tools` only."""
+
+import os
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from database.engine import database_url
+
+PREFIX = "CHATGLM_"
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "chatglm-api"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names each, a line each, without its value."""
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default; each field's description is the documentation."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8888, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+    root_path: str = Field("", description="Path prefix under which a reverse proxy serves this service.")
+    trusted_proxies: str = Field(
+        "127.0.0.1", description="Addresses or networks, comma-separated, whose `X-Forwarded-*` headers are believed."
+    )
+    data_dir: Path = Field(
+        Path("data"), description="Where this service keeps its files: the SQLite database, the secret, the first key."
+    )
+    cache_dir: Path = Field(
+        _CACHE, description="Where converted models are kept; may be deleted. Default: `~/.cache/chatglm-api`."
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="`postgresql://user:password@host/name` or `sqlite:///path`. Default: `chatglm.db` in the data "
+        "directory.",
+    )
+    migration_database_url: SecretStr | None = Field(
+        None,
+        description="The same database under the role that may change its schema. Default: `CHATGLM_DATABASE_URL`.",
+    )
+    database_pool: int = Field(10, ge=1, le=1000, description="PostgreSQL connections at the most.")
+    secret: SecretStr | None = Field(
+        None,
+        description="At least 32 random characters, from which keys are derived; the same on all replicas. With SQLite "
+        "a file in the data directory is made; with PostgreSQL it must be set.",
+    )
+    bootstrap_api_key: SecretStr | None = Field(
+        None, description="The first API key, at least 32 characters; used only while there is no tenant."
+    )
+    model: str = Field(
+        "auto",
+        description="A directory or a hub id. `auto`: `zai-org/chatglm3-6b` where there is CUDA, otherwise `demo`. "
+        "`demo`: the small bundled English model.",
+    )
+    model_revision: str | None = Field(None, description="Branch, tag or commit of a hub id.")
+    model_name: str | None = Field(None, description="The name clients see. Default: the last part of the model.")
+    engine: Literal["native", "scripted"] = Field(
+        "native", description="`native` generates with the model; `scripted` answers from a script, for development."
+    )
+    engine_socket: Path | None = Field(
+        None, description="Unix socket of an engine that was started on its own. Default: the service starts one."
+    )
+    scripted_rate: float = Field(
+        50.0, gt=0, le=100_000, description="Tokens a second of each answer of the scripted engine."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads of the engine. Default: all cores but one."
+    )
+    max_running: int = Field(16, ge=1, le=1024, description="Answers generated at once.")
+    max_queued: int = Field(
+        64, ge=0, le=100_000, description="Requests that may wait for a place; more are refused (503)."
+    )
+    queue_seconds: float = Field(30.0, gt=0, le=3600, description="Longest wait for a place, in seconds.")
+    default_max_tokens: int = Field(1024, ge=1, description="New tokens at the most when a request does not say.")
+    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body.")
+    lease_seconds: float = Field(
+        30.0, ge=1, le=3600, description="After how long without a sign of life a process's turns count as interrupted."
+    )
+    shutdown_seconds: int = Field(30, ge=0, le=3600, description="How long running answers may finish after SIGTERM.")
+    timezone: str | None = Field(
+        None, description="Zone of `time` in `/chat` answers and of times without an offset. Default: the machine's."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+
+    @field_validator("secret", "bootstrap_api_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 32:
+            raise ValueError("must have at least 32 characters")
+        return value
+
+    @field_validator("database_url", "migration_database_url")
+    @classmethod
+    def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            database_url(value.get_secret_value())
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            ZoneInfo(value)
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _clean_prefix(cls, value: str) -> str:
+        if value and (not value.startswith("/") or value.endswith("/")):
+            raise ValueError("must begin with / and not end with it")
+        return value
+
+    @model_validator(mode="after")
+    def _secret_is_shared(self) -> "Settings":
+        if self.secret is None and not self.uses_sqlite:
+            raise ValueError(
+                f"{PREFIX}SECRET must be set with PostgreSQL: replicas with secrets of their own refuse keys"
+            )
+        return self
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data_dir / 'chatglm.db'}"
+        return self.database_url.get_secret_value()
+
+    @property
+    def migration_database(self) -> str:
+        """The URL under which the schema is changed."""
+        return self.database if self.migration_database_url is None else self.migration_database_url.get_secret_value()
+
+    @property
+    def uses_sqlite(self) -> bool:
+        """Whether the database is a file of this machine."""
+        return database_url(self.database).get_backend_name() == "sqlite"
+
+
+def load_settings() -> Settings:
+    """The settings of this process. Raises SettingsError, which names every setting at fault."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    problems = [f"{name}: there is no such setting" for name in unknown]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for issue in error.errors(include_input=False, include_url=False):
+            name = "_".join(str(part) for part in issue["loc"]).upper()
+            label = name if name.startswith(PREFIX) else f"{PREFIX}{name}"
+            message = "there is no such setting" if issue["type"] == "extra_forbidden" else issue["msg"]
+            problems.append(f"{label}: {message}" if name else message)
+        raise SettingsError("\n".join(problems)) from None
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings

@@ -1,0 +1,77 @@
+"""SQLAlchemy engines, from arguments alone."""
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+
+
+def database_url(url: str) -> URL:
+    """The URL with the driver this service uses. Raises ValueError for a database it does not support."""
+    parsed = make_url(url)
+    driver = _DRIVERS.get(parsed.drivername)
+    if driver is None:
+        raise ValueError(f"unsupported database {parsed.drivername!r}: use sqlite:///… or postgresql://…")
+    return parsed.set(drivername=driver)
+
+
+def create_engine(url: str, *, pool_size: int = 10, timeout: float = 10.0, name: str = "chatglm-api") -> AsyncEngine:
+    """An engine for SQLite or PostgreSQL.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://user:password@host/name`.
+        pool_size: PostgreSQL connections at the most. SQLite gets one: it writes one transaction at a time, and a queue
+            here is fair where SQLite's busy handler is not.
+        timeout: seconds to wait for a connection, a lock or a statement.
+        name: what PostgreSQL shows as `application_name`.
+    """
+    parsed = database_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(parsed, timeout)
+    return create_async_engine(
+        parsed,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=timeout,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": timeout,
+            "command_timeout": timeout,
+            "server_settings": {"application_name": name, "statement_timeout": str(int(timeout * 1000))},
+        },
+    )
+
+
+def _sqlite(url: URL, timeout: float) -> AsyncEngine:
+    if url.database and url.database != ":memory:":
+        Path(url.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(
+        url, pool_size=1, max_overflow=0, pool_timeout=timeout, connect_args={"timeout": timeout}
+    )
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own BEGIN comes too late: a SELECT would run before it, and check-then-write would not be atomic.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # A deferred transaction that later writes fails with "database is locked" at once, whatever the time-out.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

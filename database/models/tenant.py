@@ -1,0 +1,18 @@
+"""Tenants: who shares the service. Global, no content."""
+
+from datetime import datetime
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from database.models.base import ID_LENGTH, Base
+
+
+class Tenant(Base):
+    """One tenant: everything that is said belongs to exactly one."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    created_at: Mapped[datetime]

@@ -1,0 +1,75 @@
+"""Turns: one request to the model each; numbers and states, no text."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from database.models.base import ID_LENGTH, Base, TenantOwned
+
+
+class TurnStatus(StrEnum):
+    """A turn runs, then ends in exactly one of the other states, once."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+_STATES = ", ".join(f"'{status}'" for status in TurnStatus)
+
+
+class Turn(TenantOwned, Base):
+    """One request to the model and what became of it.
+
+    Attributes:
+        id: also the `message_id` of `/chat`.
+        endpoint: the route that made it.
+        parameters: what the caller set, by the names of the request.
+        finish_reason: `stop` or `length`, of a completed turn.
+        error: stable code, of a failed turn.
+        dropped_turns: how many of the conversation's oldest turns did not fit into the prompt.
+    """
+
+    __tablename__ = "turns"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        ForeignKeyConstraint(
+            ["tenant_id", "conversation_id"], ["conversations.tenant_id", "conversations.id"], ondelete="CASCADE"
+        ),
+        CheckConstraint(f"status IN ({_STATES})", name="status"),
+        CheckConstraint("(status = 'running') = (finished_at IS NULL)", name="finished"),
+        Index(
+            "uq_turns_running",
+            "tenant_id",
+            "conversation_id",
+            unique=True,
+            sqlite_where=text("status = 'running'"),
+            postgresql_where=text("status = 'running'"),
+        ),
+        Index(None, "tenant_id", "conversation_id", "id"),
+        Index(None, "tenant_id", "user", "id"),
+        Index(None, "tenant_id", "key_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    conversation_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    key_id: Mapped[str] = mapped_column(String(ID_LENGTH), ForeignKey("api_keys.id"))
+    user: Mapped[str | None] = mapped_column(String(256))
+    endpoint: Mapped[str] = mapped_column(String(64))
+    model: Mapped[str] = mapped_column(String(256))
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSON)
+    status: Mapped[str] = mapped_column(String(16))
+    finish_reason: Mapped[str | None] = mapped_column(String(32))
+    error: Mapped[str | None] = mapped_column(String(64))
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int] = mapped_column(default=0)
+    completion_tokens: Mapped[int] = mapped_column(default=0)
+    dropped_turns: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    first_token_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]

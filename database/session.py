@@ -1,0 +1,98 @@
+"""The only door to the database, and the only commit in the code base."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
+
+from app.common.errors import Unavailable
+from database.models.base import TenantOwned
+
+_TENANT = "tenant_id"
+
+
+class TenantViolation(Exception):
+    """A statement left its tenant, or had none. A defect of ours, never the caller's."""
+
+
+class Database:
+    """Short transactions, each for one tenant or for the global tables."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False, sync_session_class=_GuardedSession)
+
+    @asynccontextmanager
+    async def begin(self, tenant_id: str) -> AsyncIterator[AsyncSession]:
+        """A transaction that sees and writes this tenant's content alone; committed on leaving, rolled back on error.
+
+        Raises Unavailable when the database refuses, times out or is gone.
+        """
+        async with self._transaction() as session:
+            session.sync_session.info[_TENANT] = tenant_id
+            yield session
+
+    @asynccontextmanager
+    async def begin_global(self) -> AsyncIterator[AsyncSession]:
+        """A transaction for the tables without content (tenants, keys, leases); content raises TenantViolation."""
+        async with self._transaction() as session:
+            yield session
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncSession]:
+        try:
+            async with self._sessions() as session:
+                yield session
+                await session.commit()
+        except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+            raise Unavailable("The database cannot be reached; try again.", retry_after=1) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise Unavailable("The database connection was lost; try again.", retry_after=1) from error
+            raise
+
+    async def ping(self) -> None:
+        """Raises Unavailable unless the database answers."""
+        async with self.begin_global() as session:
+            await session.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Give every connection back."""
+        await self._engine.dispose()
+
+
+class _GuardedSession(Session):
+    """Scopes every ORM statement to the session's tenant and stamps new rows with it."""
+
+
+@event.listens_for(_GuardedSession, "do_orm_execute")
+def _scope(state: ORMExecuteState) -> None:
+    if not any(issubclass(mapper.class_, TenantOwned) for mapper in state.all_mappers):
+        return
+    tenant_id = state.session.info.get(_TENANT)
+    if tenant_id is None:
+        raise TenantViolation("content was asked for outside a tenant")
+    if state.is_insert:
+        raise TenantViolation("content is inserted by adding objects, which are stamped; not by statements")
+    state.statement = state.statement.options(
+        with_loader_criteria(TenantOwned, lambda cls: cls.tenant_id == tenant_id, include_aliases=True)
+    )
+
+
+@event.listens_for(_GuardedSession, "before_flush")
+def _stamp(session: Session, _context: UOWTransaction, _instances: object) -> None:
+    for row in [*session.new, *session.dirty, *session.deleted]:
+        if not isinstance(row, TenantOwned):
+            continue
+        tenant_id = session.info.get(_TENANT)
+        if tenant_id is None:
+            raise TenantViolation("content was written outside a tenant")
+        owner: str | None = row.__dict__.get(_TENANT)
+        if owner is None:
+            row.tenant_id = tenant_id
+        elif owner != tenant_id:
+            raise TenantViolation("a row of another tenant was written")

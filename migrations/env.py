@@ -1,0 +1,54 @@
+"""Alembic's environment: migrates `CHATGLM_MIGRATION_DATABASE_URL`, or the URL it is given as an attribute."""
+
+import asyncio
+from typing import Literal
+
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+from sqlalchemy import Connection, text
+
+from app.settings import load_settings
+from database.engine import create_engine
+from database.models import Base
+from database.models.base import UtcDateTime
+
+_LOCK_TIMEOUT_MS = 5000
+_ADVISORY_LOCK = 0x63676C6D
+
+
+def _render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
+    # A migration must keep its meaning when the models change: it names SQLAlchemy's types, never ours.
+    if kind == "type" and isinstance(item, UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    return False
+
+
+def _migrate(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_type=True,
+        render_item=_render_item,
+    )
+    with context.begin_transaction():
+        if connection.dialect.name == "postgresql":
+            # Two replicas that start at once must not migrate at once; a migration must not queue behind long readers.
+            connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        context.run_migrations()
+
+
+async def _run() -> None:
+    url = context.config.attributes.get("url") or load_settings().migration_database
+    engine = create_engine(url, timeout=60.0, name="chatglm-migrations")
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_migrate)
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+if context.is_offline_mode():
+    raise SystemExit("Migrations need the database: offline SQL is not supported.")
+asyncio.run(_run())
