@@ -1,15 +1,18 @@
-"""The engine seam: what generates tokens, seen from outside. Token ids and numbers only: no text, no HTTP, no SQL."""
+"""The engine seam: what generates tokens, seen from outside. Token ids and numbers only: no text, no HTTP, no SQL.
+
+The types are msgspec structs because they also travel between the API's process and the engine's.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+from msgspec import Struct, field
 
 FinishReason = Literal["stop", "length"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingParams:
+class SamplingParams(Struct, frozen=True, kw_only=True):
     """How the next token is drawn.
 
     Attributes:
@@ -25,8 +28,7 @@ class SamplingParams:
     stop_ids: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationRequest:
+class GenerationRequest(Struct, frozen=True, kw_only=True):
     """One answer to be generated.
 
     Attributes:
@@ -45,16 +47,14 @@ class GenerationRequest:
     deadline: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(Struct, frozen=True, tag=True):
     """New tokens of one generation, in order."""
 
     id: str
     token_ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True, tag=True):
     """The last event of a generation that ended well.
 
     Attributes:
@@ -69,8 +69,7 @@ class End:
     completion_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True, tag=True):
     """The last event of a generation that did not end well.
 
     Attributes:
@@ -88,8 +87,7 @@ class Failed:
 Event = Delta | End | Failed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineLimits:
+class EngineLimits(Struct, frozen=True, kw_only=True):
     """What the engine can hold: enough to refuse what can never fit, and to make and read its token ids.
 
     Attributes:
@@ -125,8 +123,7 @@ class EngineUnavailable(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Health(Struct, frozen=True, kw_only=True):
     """Whether the engine can answer now; `detail` says in a sentence what it does instead."""
 
     ready: bool

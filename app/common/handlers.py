@@ -1,0 +1,81 @@
+"""The one mapping from errors to answers: JSON for HTTP, and the same body for the last event of a stream."""
+
+import logging
+import math
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from app.common.errors import AppError, BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound
+from schemas.error_schema import ErrorDetail, ErrorEnvelope
+
+log = logging.getLogger(__name__)
+
+_LONGEST_RETRY = 60
+
+
+def error_envelope(error: AppError) -> ErrorEnvelope:
+    """The body that tells a caller of this error."""
+    return ErrorEnvelope(error=ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code))
+
+
+def error_response(error: AppError) -> JSONResponse:
+    """The whole answer. Retry-After never exceeds 60 s: one SDK sleeps whatever it is told, another gives up."""
+    headers = {}
+    if error.retry_after is not None:
+        seconds = min(error.retry_after, _LONGEST_RETRY)
+        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+        headers["Retry-After-Ms"] = str(math.ceil(seconds * 1000))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(error_envelope(error).model_dump(), error.status, headers)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Every error of every route, the framework's own included, leaves in OpenAI's envelope."""
+    app.add_exception_handler(AppError, _app_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _app_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AppError)  # noqa: S101 - the framework calls this for no other
+    if error.status >= 500:
+        log.warning("%s: %s", error.code, error.message, exc_info=error.__cause__)
+    return error_response(error)
+
+
+def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the framework calls this for no other
+    # The input itself is not repeated: it may be huge, a secret, or, as NaN is, impossible to write as JSON.
+    issue = error.errors()[0]
+    if issue["type"] == "json_invalid":
+        return error_response(InvalidRequest(f"The body is not JSON: {issue['ctx']['error']}.", code="invalid_json"))
+    param = ".".join(str(part) for part in issue["loc"][1:]) or None
+    reason = str(issue["msg"]).removeprefix("Value error, ")
+    message = f"{param}: {reason}" if param else reason
+    return error_response(InvalidRequest(message, param=param, code="invalid_value"))
+
+
+def _http_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - the framework calls this for no other
+    match error.status_code:
+        case 404:
+            known: AppError = NotFound("There is no such route.")
+        case 405:
+            known = MethodNotAllowed("This route does not know the method.")
+        case 413:
+            known = BodyTooLarge("The body is too large.")
+        case _:
+            known = InvalidRequest(str(error.detail))
+    response = error_response(known)
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
+    return error_response(AppError("The service failed on this request."))

@@ -1,0 +1,101 @@
+"""The composition root: settings in, application out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TypedDict
+from zoneinfo import ZoneInfo
+
+from fastapi import FastAPI
+
+from app.common.handlers import install_handlers
+from app.controller import chat_controller, health_controller, history_controller
+from app.controller.provided import Provided
+from app.settings import Settings
+from app.version import NAME, VERSION
+from database.engine import create_engine
+from database.session import Database
+from services.chat_service import ChatService
+from services.history_service import HistoryService
+from services.inference.client import EngineClient
+from services.key_service import KeyService
+from services.key_token import Pepper
+from services.recovery_service import RecoveryService
+from services.turn_log import TurnLog
+from services.turn_runner import TurnRunner
+
+
+class State(TypedDict):
+    """What the lifespan leaves on every request."""
+
+    provided: Provided
+
+
+def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instance: str) -> FastAPI:
+    """The application.
+
+    Args:
+        settings: as loaded.
+        secret: what keys are derived from.
+        engine_socket: where the engine listens, or will.
+        instance: names this process's leases; no other living process may have the same.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        database = Database(create_engine(settings.database, pool_size=settings.database_pool))
+        engine = EngineClient(engine_socket)
+        lease = timedelta(seconds=settings.lease_seconds)
+        turn_log = TurnLog(database, owner=instance, lease=lease)
+        runner = TurnRunner(engine, turn_log)
+        recovery = RecoveryService(database, turn_log, runner, lease=lease)
+        await recovery.recover(dead_owner=instance)
+        background = [asyncio.create_task(engine.run()), asyncio.create_task(recovery.run())]
+        try:
+            yield State(provided=_provided(settings, database, engine, runner, secret))
+        finally:
+            await runner.close()
+            for task in background:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await database.close()
+
+    app = FastAPI(
+        title=NAME,
+        version=VERSION,
+        root_path=settings.root_path,
+        redirect_slashes=False,
+        redoc_url=None,
+        # The original's clients post JSON without a Content-Type header.
+        strict_content_type=False,
+        max_body_size=settings.max_body_bytes,
+        lifespan=lifespan,
+    )
+    for controller in (health_controller, chat_controller, history_controller):
+        app.include_router(controller.router)
+    install_handlers(app)
+    return app
+
+
+def _provided(
+    settings: Settings, database: Database, engine: EngineClient, runner: TurnRunner, secret: bytes
+) -> Provided:
+    chat = ChatService(
+        database,
+        engine,
+        runner,
+        model=settings.served_name,
+        default_max_tokens=settings.default_max_tokens,
+        queue_seconds=settings.queue_seconds,
+    )
+    return Provided(
+        database=database,
+        engine=engine,
+        keys=KeyService(database, Pepper(secret)),
+        chat=chat,
+        history=HistoryService(database),
+        zone=None if settings.timezone is None else ZoneInfo(settings.timezone),
+    )

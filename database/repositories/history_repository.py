@@ -1,0 +1,92 @@
+"""Queries on the prompt/response log."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from database.identifier import first_id_at
+from database.models import Turn, TurnText
+
+Row = tuple[Turn, TurnText]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryFilter:
+    """What to look for; None does not filter.
+
+    Attributes:
+        since, until: the time a turn was made, `since` included, `until` not.
+        text: substring of prompt or response, without regard to case.
+        after: the id of the last row seen; only older ones are returned.
+    """
+
+    conversation_id: str | None = None
+    user: str | None = None
+    key_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    status: str | None = None
+    text: str | None = None
+    after: str | None = None
+
+
+class HistoryRepository:
+    """The log of one tenant, newest first."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def page(self, wanted: HistoryFilter, limit: int) -> list[Row]:
+        """The newest `limit` rows that match all filters but `text`."""
+        statement = (
+            select(Turn, TurnText)
+            .join(TurnText, TurnText.turn_id == Turn.id)
+            .where(Turn.id.in_(_ids(wanted).order_by(Turn.id.desc()).limit(limit)))
+            .order_by(Turn.id.desc())
+        )
+        return [(turn, text) for turn, text in (await self._session.execute(statement)).tuples()]
+
+    async def search(self, wanted: HistoryFilter, limit: int, scan: int) -> tuple[list[Row], str | None]:
+        """Like `page`, with `text`: among the newest `scan` rows that match the other filters.
+
+        Returns:
+            At most `limit` rows, and the last id that was scanned if there may be more beyond it, else None.
+        """
+        ids = list(await self._session.scalars(_ids(wanted).order_by(Turn.id.desc()).limit(scan)))
+        if not ids:
+            return [], None
+        text = wanted.text or ""
+        statement = (
+            select(Turn, TurnText)
+            .join(TurnText, TurnText.turn_id == Turn.id)
+            .where(Turn.id.in_(_ids(wanted).where(Turn.id >= ids[-1])))
+            .where(
+                or_(
+                    TurnText.prompt.icontains(text, autoescape=True), TurnText.response.icontains(text, autoescape=True)
+                )
+            )
+            .order_by(Turn.id.desc())
+            .limit(limit)
+        )
+        rows = [(turn, found) for turn, found in (await self._session.execute(statement)).tuples()]
+        return rows, ids[-1] if len(ids) == scan else None
+
+
+def _ids(wanted: HistoryFilter) -> Select[str]:
+    # Ids begin with the time they were made, so that bounds in time are bounds of one index scan.
+    equal = {
+        Turn.conversation_id: wanted.conversation_id,
+        Turn.user: wanted.user,
+        Turn.key_id: wanted.key_id,
+        Turn.status: wanted.status,
+    }
+    statement = select(Turn.id).where(*(column == value for column, value in equal.items() if value is not None))
+    if wanted.since is not None:
+        statement = statement.where(Turn.id >= first_id_at(wanted.since))
+    if wanted.until is not None:
+        statement = statement.where(Turn.id < first_id_at(wanted.until))
+    if wanted.after is not None:
+        statement = statement.where(Turn.id < wanted.after)
+    return statement

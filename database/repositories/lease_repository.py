@@ -1,0 +1,34 @@
+"""Queries on leases."""
+
+from datetime import datetime
+
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from database.models import Lease
+
+
+class LeaseRepository:
+    """Leases of running turns; a global table, usable in any transaction."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    def add(self, lease: Lease) -> None:
+        """Insert at the next flush."""
+        self._session.add(lease)
+
+    async def renew(self, turn_ids: list[str], until: datetime) -> None:
+        """Prolong the leases of turns that live."""
+        await self._session.execute(update(Lease).where(Lease.turn_id.in_(turn_ids)).values(expires_at=until))
+
+    async def abandoned(self, at: datetime, dead_owner: str | None = None) -> list[Lease]:
+        """Leases that expired before `at`, and all of an owner known to be dead."""
+        condition = Lease.expires_at < at
+        if dead_owner is not None:
+            return list(await self._session.scalars(select(Lease).where(or_(condition, Lease.owner == dead_owner))))
+        return list(await self._session.scalars(select(Lease).where(condition)))
+
+    async def release(self, turn_ids: list[str]) -> None:
+        """Give up the leases of these turns."""
+        await self._session.execute(delete(Lease).where(Lease.turn_id.in_(turn_ids)))

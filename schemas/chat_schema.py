@@ -1,0 +1,64 @@
+"""Requests and answers of `/chat/new/message/`."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.text import Id, Name, Text
+
+
+class HistoryMessage(BaseModel):
+    """One message of a conversation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class NewMessage(BaseModel):
+    """A prompt, and how to answer it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompt: Annotated[Text, Field(min_length=1)]
+    max_tokens: int | None = Field(None, ge=1, description="New tokens at the most.")
+    temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False, description="0 takes the most likely token.")
+    top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
+    history: list[HistoryMessage] | None = Field(
+        None, description="What was said before; never together with conversation_id."
+    )
+    stream: bool | None = Field(None, description="Default false; with `Accept: text/event-stream`, one event.")
+    conversation_id: Id | None = Field(
+        None, description="Continue this stored conversation; without it a new one begins."
+    )
+    user: Name | None = Field(None, description="The end user, for filters and erasure.")
+
+    @model_validator(mode="after")
+    def _one_past(self) -> "NewMessage":
+        if self.history is not None and self.conversation_id is not None:
+            raise ValueError("history and conversation_id cannot be given together")
+        return self
+
+
+class TokenUsage(BaseModel):
+    """Tokens of one turn; `cached_tokens` of the prompt were not computed again."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Answer(BaseModel):
+    """A whole answer. `history` is the whole conversation with this turn appended."""
+
+    response: str
+    history: list[HistoryMessage]
+    status: Literal[200] = 200
+    time: str
+    message_id: str
+    conversation_id: str
+    usage: TokenUsage
+    finish_reason: str
+    dropped_turns: int = Field(description="The conversation's oldest turns for which the prompt had no room.")

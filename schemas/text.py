@@ -1,0 +1,20 @@
+"""Text as callers may send it."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, StringConstraints
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def _without_control_characters(text: str) -> str:
+    # PostgreSQL cannot store NUL; the others are never typed by people and often an attack on a terminal or a log.
+    if found := _CONTROL.search(text):
+        raise ValueError(f"contains the control character U+{ord(found.group()):04X}")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_control_characters)]
+Name = Annotated[Text, StringConstraints(min_length=1, max_length=256)]
+Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}\z")]

@@ -1,0 +1,156 @@
+"""Chat turns: from a checked request to a plan that can run."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.common.errors import NotFound, Unavailable
+from database.clock import now
+from database.identifier import new_id
+from database.repositories.conversation_repository import ConversationRepository
+from database.session import Database
+from services.inference.codec import Codec, Codecs
+from services.inference.engine import Engine, EngineUnavailable, GenerationRequest, SamplingParams
+from services.inference.prompt import Message
+from services.principal import Principal
+from services.prompt_window import FittedPrompt, PromptWindow
+from services.turn import LiveTurn
+from services.turn_log import TurnOpening
+from services.turn_runner import TurnPlan, TurnRunner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """What a caller asks for, whatever the route.
+
+    Attributes:
+        history: what was said before, brought along by the caller; never together with `conversation_id`.
+        parameters: what the caller set, by the names of its route, for the log.
+    """
+
+    prompt: str
+    history: Sequence[Message]
+    conversation_id: str | None
+    user: str | None
+    max_tokens: int | None
+    temperature: float
+    top_p: float
+    endpoint: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedTurn:
+    """A turn that runs, and what was said before it."""
+
+    turn: LiveTurn
+    past: Sequence[Message]
+
+
+class ChatService:
+    """Reads the conversation, fits it into the window, and starts the turn."""
+
+    def __init__(
+        self,
+        database: Database,
+        engine: Engine,
+        runner: TurnRunner,
+        *,
+        model: str,
+        default_max_tokens: int,
+        queue_seconds: float,
+    ) -> None:
+        """`model`: the name clients see; `queue_seconds`: the longest wait for the engine to begin."""
+        self._database = database
+        self._engine = engine
+        self._runner = runner
+        self._model = model
+        self._default_max_tokens = default_max_tokens
+        self._queue_seconds = queue_seconds
+        self._codecs = Codecs()
+
+    @property
+    def model(self) -> str:
+        """The name clients see."""
+        return self._model
+
+    async def codec(self) -> Codec:
+        """The model's codec. Raises Unavailable while the engine has not been ready."""
+        try:
+            return await self._codecs.of(self._engine.limits)
+        except EngineUnavailable as error:
+            raise Unavailable(error.message, code="engine_unavailable", retry_after=error.retry_after) from error
+
+    async def start(self, principal: Principal, request: ChatRequest) -> StartedTurn:
+        """Begin a turn; when this returns, its row is committed and the engine has a place for it.
+
+        Raises:
+            NotFound: the conversation is not there, or not this tenant's.
+            ContextLengthExceeded: the prompt does not fit.
+            Conflict: another turn of the conversation is running.
+            Unavailable: no engine, no place, no database.
+        """
+        codec = await self.codec()
+        past, seen_length = await self._past(principal, request)
+        fitted = await self._fit(codec, request, past)
+        plan = self._plan(principal, request, past, seen_length, fitted, codec)
+        return StartedTurn(turn=await self._runner.start(plan), past=past)
+
+    async def _past(self, principal: Principal, request: ChatRequest) -> tuple[Sequence[Message], int | None]:
+        if request.conversation_id is None:
+            return request.history, None
+        async with self._database.begin(principal.tenant_id) as session:
+            conversations = ConversationRepository(session)
+            conversation = await conversations.get(request.conversation_id)
+            if conversation is None:
+                raise NotFound("There is no such conversation.", param="conversation_id", code="conversation_not_found")
+            items = await conversations.items(conversation.id)
+            return [Message(item.role, item.text) for item in items], conversation.length
+
+    async def _fit(self, codec: Codec, request: ChatRequest, past: Sequence[Message]) -> FittedPrompt:
+        window = PromptWindow(codec, self._engine.limits.context_window, self._default_max_tokens)
+        messages = [*past, Message("user", request.prompt)]
+        fit = window.fit if request.conversation_id is None else window.fit_newest
+        # Tokenizing a long prompt takes long enough to be felt by everybody else's streams.
+        return await asyncio.to_thread(fit, messages, request.max_tokens)
+
+    def _plan(
+        self,
+        principal: Principal,
+        request: ChatRequest,
+        past: Sequence[Message],
+        seen_length: int | None,
+        fitted: FittedPrompt,
+        codec: Codec,
+    ) -> TurnPlan:
+        at = now()
+        turn = LiveTurn(
+            id=new_id(at),
+            conversation_id=request.conversation_id or new_id(at),
+            created_at=at,
+            prompt_tokens=len(fitted.ids),
+            dropped_turns=fitted.dropped_turns,
+        )
+        opening = TurnOpening(
+            principal=principal,
+            prompt=request.prompt,
+            history=past,
+            seen_length=seen_length,
+            user=request.user,
+            endpoint=request.endpoint,
+            model=self._model,
+            parameters=request.parameters,
+        )
+        generation = GenerationRequest(
+            id=turn.id,
+            tenant=principal.tenant_id,
+            prompt_ids=fitted.ids,
+            max_tokens=fitted.max_tokens,
+            sampling=SamplingParams(
+                temperature=request.temperature, top_p=request.top_p, stop_ids=codec.tokenizer.stop_ids
+            ),
+            deadline=time.monotonic() + self._queue_seconds,
+        )
+        return TurnPlan(turn=turn, opening=opening, request=generation, detokenizer=codec.detokenizer())

@@ -1,0 +1,167 @@
+"""The engine as the services see it: a client of the engine's server, which may load, die and come back."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from services.inference.engine import (
+    Delta,
+    EngineLimits,
+    EngineOverloaded,
+    EngineUnavailable,
+    Event,
+    Failed,
+    GenerationRequest,
+    Health,
+)
+from services.inference.wire import (
+    Abort,
+    Admit,
+    Admitted,
+    Loading,
+    Ready,
+    Refused,
+    Start,
+    Step,
+    ToClient,
+    ToServer,
+    WireError,
+    receive_from_server,
+    send,
+)
+
+_RECONNECT_SECONDS = 0.2
+_RETRY_AFTER = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class EngineClient:
+    """An `Engine` on the other end of a Unix socket. `run` keeps the connection; everything else uses it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: asyncio.StreamWriter | None = None
+        self._limits: EngineLimits | None = None
+        self._ready = False
+        self._detail = "The engine is starting."
+        self._places: dict[str, _Place] = {}
+
+    @property
+    def limits(self) -> EngineLimits:
+        """The limits of the engine that was last ready. Raises EngineUnavailable if none ever was."""
+        if self._limits is None:
+            raise EngineUnavailable(self._detail, _RETRY_AFTER)
+        return self._limits
+
+    async def health(self) -> Health:
+        """Whether the engine can answer now, and if not, what it does instead."""
+        return Health(ready=self._ready, detail=self._detail)
+
+    async def run(self) -> None:
+        """Connect, and connect again whenever the connection is lost, until cancelled."""
+        while True:
+            try:
+                reader, self._writer = await asyncio.open_unix_connection(self._path)
+            except OSError:
+                await asyncio.sleep(_RECONNECT_SECONDS)
+                continue
+            try:
+                while True:
+                    self._handle(await receive_from_server(reader))
+            except WireError:
+                log.warning("the connection to the engine is lost")
+            finally:
+                self._disconnected()
+
+    @asynccontextmanager
+    async def admit(self, request: GenerationRequest) -> AsyncIterator["_Place"]:
+        """A place in the engine's queue; leaving the context gives it up and aborts what runs.
+
+        Raises EngineOverloaded or EngineUnavailable.
+        """
+        if not self._ready:
+            raise EngineUnavailable(self._detail, _RETRY_AFTER)
+        place = _Place(request.id, self._send)
+        self._places[request.id] = place
+        try:
+            self._send(Admit(request))
+            await place.admitted
+            yield place
+        finally:
+            if self._places.pop(request.id, None) is place and not place.ended:
+                self._send(Abort(request.id))
+
+    def _send(self, message: ToServer) -> None:
+        if self._writer is not None:
+            send(self._writer, message)
+
+    def _handle(self, message: ToClient) -> None:
+        match message:
+            case Step(events):
+                for event in events:
+                    if (place := self._places.get(event.id)) is not None:
+                        place.push(event)
+            case Admitted(request_id):
+                if (place := self._places.get(request_id)) is not None:
+                    place.accept()
+            case Refused(request_id, reason, retry_after):
+                if (place := self._places.get(request_id)) is not None:
+                    place.refuse(EngineOverloaded(reason, retry_after))
+            case Loading(fraction, stage):
+                self._detail = f"The model is being loaded: {stage}, {fraction:.0%}."
+            case Ready(limits):
+                self._limits, self._ready = limits, True
+                self._detail = "The engine is ready."
+
+    def _disconnected(self) -> None:
+        self._ready = False
+        self._detail = "The engine is restarting."
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        for place in self._places.values():
+            place.refuse(EngineUnavailable(self._detail, _RETRY_AFTER))
+            place.push(Failed(place.id, "engine_lost", "The engine stopped before the end; try again.", retryable=True))
+
+
+class _Place:
+    """One place in the queue, and the events that arrive for it."""
+
+    def __init__(self, request_id: str, send_message: Callable[[ToServer], None]) -> None:
+        self.id = request_id
+        self.ended = False
+        self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._send = send_message
+        self._events: deque[Event] = deque()
+        self._arrived = asyncio.Event()
+
+    def accept(self) -> None:
+        if not self.admitted.done():
+            self.admitted.set_result(None)
+
+    def refuse(self, reason: Exception) -> None:
+        if not self.admitted.done():
+            self.ended = True
+            self.admitted.set_exception(reason)
+
+    def push(self, event: Event) -> None:
+        self.ended = self.ended or not isinstance(event, Delta)
+        self._events.append(event)
+        self._arrived.set()
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Take up the place, and yield what is generated; the last event is End or Failed."""
+        if not self.ended:
+            self._send(Start(self.id))
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                yield event
+                if not isinstance(event, Delta):
+                    return
+            self._arrived.clear()
+            await self._arrived.wait()

@@ -1,0 +1,42 @@
+"""Text to token ids and back, for the model that the engine serves; without torch."""
+
+import asyncio
+from pathlib import Path
+
+from services.inference.detokenizer import Detokenizer
+from services.inference.engine import EngineLimits
+from services.inference.prompt import PromptRenderer, load_prompt_renderer
+from services.inference.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
+
+
+class Codec:
+    """One model's tokenizer and prompt format."""
+
+    def __init__(self, tokenizer: Tokenizer, renderer: PromptRenderer) -> None:
+        self.tokenizer = tokenizer
+        self.renderer = renderer
+
+    def detokenizer(self) -> Detokenizer:
+        """A detokeniser for one answer."""
+        return Detokenizer(self.tokenizer, strips_first_line=self.renderer.strips_first_line)
+
+
+class Codecs:
+    """The codec of whatever model the engine serves, loaded when first asked for."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._loaded: tuple[str, Codec] | None = None
+
+    async def of(self, limits: EngineLimits) -> Codec:
+        """The codec for these limits; loads in a thread. Raises TokenizerError or PromptError for unusable files."""
+        async with self._lock:
+            if self._loaded is None or self._loaded[0] != limits.tokenizer:
+                self._loaded = limits.tokenizer, await asyncio.to_thread(_load, limits.tokenizer)
+            return self._loaded[1]
+
+
+def _load(directory: str) -> Codec:
+    path = Path(directory) if directory else None
+    tokenizer = load_tokenizer(path) if path else ByteTokenizer()
+    return Codec(tokenizer, load_prompt_renderer(path, tokenizer))

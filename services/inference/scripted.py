@@ -1,0 +1,173 @@
+"""The scripted engine: answers on command, for development and tests. Needs no model, no torch.
+
+Its tokens are bytes. The last user message is the script if it is a JSON object, with any of the fields of `Script`;
+any other message is answered with `You said: …`.
+"""
+
+import heapq
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from msgspec import DecodeError, Struct, ValidationError, json
+
+from services.inference.engine import Delta, End, EngineLimits, Event, Failed, FinishReason, GenerationRequest
+
+CONTEXT_WINDOW = 8192
+SPECIAL_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+_FIRST_SPECIAL = 256
+_USER = _FIRST_SPECIAL + SPECIAL_TOKENS.index("<|user|>")
+_END = _FIRST_SPECIAL + SPECIAL_TOKENS.index("<|end|>")
+
+
+class Script(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to answer and how.
+
+    Attributes:
+        say: the answer.
+        hex: the answer as bytes, instead of `say`: for what is not text.
+        repeat: how often it is said.
+        rate: tokens a second; None for the engine's own.
+        step: tokens in one step.
+        pause: seconds before the first token.
+        fail_after: tokens after which this generation fails; None for never.
+        crash_after: tokens after which the engine's process dies; None for never.
+    """
+
+    say: str = ""
+    hex: str = ""
+    repeat: int = 1
+    rate: float | None = None
+    step: int = 1
+    pause: float = 0.0
+    fail_after: int | None = None
+    crash_after: int | None = None
+
+
+class ScriptedCore:
+    """An `EngineCore` that plays scripts in real time."""
+
+    def __init__(self, *, model: str = "scripted", rate: float = 50.0, max_running: int = 16) -> None:
+        """`rate`: tokens a second of each answer, unless its script says otherwise."""
+        self._limits = EngineLimits(
+            model=model, context_window=CONTEXT_WINDOW, vocabulary=_FIRST_SPECIAL + len(SPECIAL_TOKENS), tokenizer=""
+        )
+        self._rate = rate
+        self._max_running = max_running
+        self._waiting: deque[GenerationRequest] = deque()
+        # An event of None is the death of the process.
+        self._running: dict[str, Iterator[tuple[float, Event | None]]] = {}
+        self._due: list[tuple[float, str, Event | None]] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def limits(self) -> EngineLimits:
+        """A context window of 8,192 bytes."""
+        return self._limits
+
+    def start(self, emit: Callable[[list[Event]], None]) -> None:
+        """Play in a thread of its own."""
+        self._thread = threading.Thread(target=self._play, args=(emit,), name="scripted-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Queue a request."""
+        with self._changed:
+            self._waiting.append(request)
+            self._changed.notify()
+
+    def abort(self, request_id: str) -> None:
+        """Stop a generation at once."""
+        with self._changed:
+            self._running.pop(request_id, None)
+            self._waiting = deque(request for request in self._waiting if request.id != request_id)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Stop the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _play(self, emit: Callable[[list[Event]], None]) -> None:
+        while True:
+            with self._changed:
+                events = self._step(time.monotonic())
+                if self._closed:
+                    return
+                if not events:
+                    self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                    continue
+            emit(events)
+
+    def _step(self, now: float) -> list[Event]:
+        events = list(self._begin(now))
+        while self._due and self._due[0][0] <= now:
+            due, request_id, event = heapq.heappop(self._due)
+            if request_id not in self._running:
+                continue
+            if event is None:
+                os._exit(70)
+            events.append(event)
+            if isinstance(event, Delta):
+                self._schedule(request_id, due)
+            else:
+                del self._running[request_id]
+        return events
+
+    def _begin(self, now: float) -> Iterator[Event]:
+        while self._waiting and len(self._running) < self._max_running:
+            request = self._waiting.popleft()
+            if request.deadline is not None and request.deadline < now:
+                yield Failed(request.id, "deadline", "No place became free in time; try again.", retryable=True)
+                continue
+            script = _script(request.prompt_ids)
+            self._running[request.id] = _events(request, script, script.rate or self._rate)
+            self._schedule(request.id, now + script.pause)
+
+    def _schedule(self, request_id: str, after: float) -> None:
+        delay, event = next(self._running[request_id])
+        heapq.heappush(self._due, (after + delay, request_id, event))
+
+
+def _script(prompt_ids: list[int]) -> Script:
+    begin = len(prompt_ids) - prompt_ids[::-1].index(_USER) if _USER in prompt_ids else 0
+    end = begin
+    while end < len(prompt_ids) and prompt_ids[end] < _FIRST_SPECIAL:
+        end += 1
+    text = bytes(prompt_ids[begin:end])
+    try:
+        return json.decode(text, type=Script)
+    except (DecodeError, ValidationError):
+        return Script(say="You said: " + text.decode("utf-8", "replace"))
+
+
+def _events(request: GenerationRequest, script: Script, rate: float) -> Iterator[tuple[float, Event | None]]:
+    answer = (bytes.fromhex(script.hex) or script.say.encode()) * script.repeat
+    tokens = list(answer[: request.max_tokens])
+    for at in range(0, len(tokens), script.step):
+        if (broken := _breaks(request, script, at)) is not None:
+            yield broken
+            return
+        step = tokens[at : at + script.step]
+        yield len(step) / rate, Delta(request.id, step)
+    if (broken := _breaks(request, script, len(tokens))) is not None:
+        yield broken
+        return
+    stopped = len(answer) < request.max_tokens
+    reason: FinishReason = "stop" if stopped else "length"
+    yield 0.0, End(request.id, reason, len(request.prompt_ids), 0, len(tokens) + stopped)
+
+
+def _breaks(request: GenerationRequest, script: Script, at: int) -> tuple[float, Event | None] | None:
+    if script.crash_after is not None and at >= script.crash_after:
+        return 0.0, None
+    if script.fail_after is not None and at >= script.fail_after:
+        return 0.0, Failed(request.id, "generation_failed", "The script says so.", retryable=True)
+    return None

@@ -1,0 +1,158 @@
+"""The engine's server: one core behind a Unix socket, shared by the connections of one or more API processes."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from pathlib import Path
+
+from services.inference.engine import Delta, EngineCore, Event, Failed
+from services.inference.wire import (
+    Abort,
+    Admit,
+    Admitted,
+    Loading,
+    Ready,
+    Refused,
+    Start,
+    Step,
+    ToClient,
+    ToServer,
+    WireError,
+    receive_from_client,
+    send,
+)
+
+_LARGEST_BACKLOG = 64 * 1024 * 1024
+_RETRY_AFTER = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class _Connection:
+    """One API process, with the places it holds: admitted requests that wait for Start, and started ids."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        self.admitted: dict[str, Admit] = {}
+        self.started: set[str] = set()
+
+    def send(self, message: ToClient) -> None:
+        if self.writer.transport.get_write_buffer_size() > _LARGEST_BACKLOG:
+            log.error("an API process does not read its events; its connection is closed")
+            self.writer.transport.abort()
+            return
+        send(self.writer, message)
+
+
+class EngineServer:
+    """Serves one core, once it is there, to many connections; holds the bound on what is admitted."""
+
+    def __init__(self, *, places: int) -> None:
+        """`places`: requests that may be admitted at once, running and waiting together."""
+        self._places = places
+        self._taken = 0
+        self._core: EngineCore | None = None
+        self._stage = Loading(0.0, "starting")
+        self._connections: set[_Connection] = set()
+        self._owners: dict[str, _Connection] = {}
+        self._loop = asyncio.get_running_loop()
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, path: Path) -> None:
+        """Accept connections; the process's umask says who may open the socket."""
+        self._server = await asyncio.start_unix_server(self._serve, path)
+
+    async def close(self) -> None:
+        """Stop listening, drop the connections, stop the core."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.writer.transport.abort()
+        if self._core is not None:
+            await asyncio.to_thread(self._core.close)
+
+    def report(self, fraction: float, stage: str) -> None:
+        """Tell the connections how far the loading is."""
+        self._stage = Loading(fraction, stage)
+        for connection in self._connections:
+            connection.send(self._stage)
+
+    def serve(self, core: EngineCore) -> None:
+        """Begin to answer with this core."""
+        self._core = core
+        core.start(self._emit)
+        for connection in self._connections:
+            connection.send(Ready(core.limits))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = _Connection(writer)
+        self._connections.add(connection)
+        connection.send(self._stage if self._core is None else Ready(self._core.limits))
+        try:
+            while True:
+                self._handle(connection, await receive_from_client(reader))
+        except WireError:
+            pass
+        finally:
+            self._connections.discard(connection)
+            self._drop(connection)
+            writer.close()
+
+    def _handle(self, connection: _Connection, message: ToServer) -> None:
+        match message:
+            case Admit(request):
+                connection.send(self._admit(connection, message) or Admitted(request.id))
+            case Start(request_id):
+                admit = connection.admitted.pop(request_id, None)
+                if admit is not None and self._core is not None:
+                    connection.started.add(request_id)
+                    self._core.submit(admit.request)
+            case Abort(request_id):
+                self._abort(connection, request_id)
+
+    def _admit(self, connection: _Connection, message: Admit) -> Refused | None:
+        request_id = message.request.id
+        if self._core is None:
+            return Refused(request_id, "The model is still being loaded.", _RETRY_AFTER)
+        if self._taken >= self._places:
+            return Refused(request_id, "All places of the engine are taken; try again.", _RETRY_AFTER)
+        if request_id in self._owners:
+            return Refused(request_id, "A request of this id is running.", _RETRY_AFTER)
+        self._taken += 1
+        self._owners[request_id] = connection
+        connection.admitted[request_id] = message
+        return None
+
+    def _abort(self, connection: _Connection, request_id: str) -> None:
+        if request_id in connection.started and self._core is not None:
+            self._core.abort(request_id)
+        elif request_id not in connection.admitted:
+            return
+        self._free(connection, request_id)
+
+    def _drop(self, connection: _Connection) -> None:
+        for request_id in [*connection.admitted, *connection.started]:
+            self._abort(connection, request_id)
+
+    def _free(self, connection: _Connection, request_id: str) -> None:
+        connection.admitted.pop(request_id, None)
+        connection.started.discard(request_id)
+        del self._owners[request_id]
+        self._taken -= 1
+
+    def _emit(self, events: list[Event]) -> None:
+        self._loop.call_soon_threadsafe(self._deliver, events)
+
+    def _deliver(self, events: list[Event]) -> None:
+        steps: dict[_Connection, list[Event]] = defaultdict(list)
+        for event in events:
+            connection = self._owners.get(event.id)
+            if connection is None:
+                continue
+            steps[connection].append(event)
+            if not isinstance(event, Delta):
+                if isinstance(event, Failed):
+                    log.warning("a generation failed: %s: %s", event.kind, event.message)
+                self._free(connection, event.id)
+        for connection, batch in steps.items():
+            connection.send(Step(batch))

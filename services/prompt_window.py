@@ -1,0 +1,73 @@
+"""What of a conversation fits into the model's context window."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.common.errors import ContextLengthExceeded, InvalidRequest
+from services.inference.codec import Codec
+from services.inference.prompt import Message, PromptError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedPrompt:
+    """Token ids of the prompt, the room for the answer, and how many of the oldest turns had to go."""
+
+    ids: list[int]
+    max_tokens: int
+    dropped_turns: int
+
+
+class PromptWindow:
+    """Fits prompts of one model.
+
+    `default_max_tokens` is what a request that names none may generate, if the window leaves so much.
+    """
+
+    def __init__(self, codec: Codec, window: int, default_max_tokens: int) -> None:
+        self._codec = codec
+        self._window = window
+        self._default = default_max_tokens
+
+    def fit(self, messages: Sequence[Message], max_tokens: int | None) -> FittedPrompt:
+        """All of the messages. Raises ContextLengthExceeded if they do not fit with `max_tokens` new ones."""
+        ids = self._render(messages)
+        return self._fitted(ids, max_tokens, 0)
+
+    def fit_newest(self, messages: Sequence[Message], max_tokens: int | None) -> FittedPrompt:
+        """As many of the newest turns as fit; system messages at the beginning, and the last message, always stay.
+
+        Raises ContextLengthExceeded if those alone do not fit.
+        """
+        leading = next((at for at, message in enumerate(messages) if message.role != "system"), len(messages))
+        starts = [at for at in range(leading, len(messages)) if at == leading or messages[at].role == "user"]
+        reserve = max_tokens if max_tokens is not None else min(self._default, self._window // 2)
+
+        def without(dropped: int) -> list[int]:
+            return self._render([*messages[:leading], *messages[starts[dropped] :]])
+
+        # Every message costs a token at least, so that what is further back can never fit.
+        candidates = range(max(0, len(starts) - self._window), len(starts))
+        ids = without(candidates[0])
+        if len(ids) + reserve <= self._window:
+            return self._fitted(ids, max_tokens, candidates[0])
+        fits = bisect_left(candidates[1:-1], True, key=lambda dropped: len(without(dropped)) + reserve <= self._window)  # noqa: FBT003
+        dropped = candidates[min(1 + fits, len(candidates) - 1)]
+        return self._fitted(without(dropped), max_tokens, dropped)
+
+    def _render(self, messages: Sequence[Message]) -> list[int]:
+        try:
+            return self._codec.renderer.render(messages)
+        except PromptError as error:
+            raise InvalidRequest(str(error), param="history") from error
+
+    def _fitted(self, ids: list[int], max_tokens: int | None, dropped: int) -> FittedPrompt:
+        room = self._window - len(ids)
+        wanted = min(self._default, room) if max_tokens is None else max_tokens
+        if room < 1 or wanted > room:
+            asked = "" if max_tokens is None else f" and max_tokens asks for {max_tokens}"
+            raise ContextLengthExceeded(
+                f"The model's context window is {self._window} tokens; the prompt has {len(ids)}{asked}.",
+                param="prompt" if room < 1 else "max_tokens",
+            )
+        return FittedPrompt(ids=ids, max_tokens=wanted, dropped_turns=dropped)

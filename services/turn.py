@@ -1,0 +1,124 @@
+"""A turn while it lives: the text so far, for whoever listens, and how it ended."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from app.common.errors import AppError
+from database.models import TurnStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one turn; `cached_tokens` of the prompt were not computed again."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """New text only, in whole characters; empty when there was none for a while."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnEnd:
+    """The last event. A completed or cancelled turn is committed when a listener sees it.
+
+    Attributes:
+        error: what the listener is told instead of an end, unless the turn was completed.
+    """
+
+    status: TurnStatus
+    usage: Usage
+    finish_reason: str | None = None
+    error: AppError | None = None
+
+
+TurnEvent = TextDelta | TurnEnd
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LiveTurn:
+    """One running turn. Its owner appends and ends; listeners come, read at their own pace, and leave.
+
+    Attributes:
+        created_at: when it was made, aware.
+        completion_tokens: tokens so far.
+        unheard: set when the last listener has left.
+        dropped_turns: the conversation's oldest turns that the prompt has no room for.
+    """
+
+    id: str
+    conversation_id: str
+    created_at: datetime
+    prompt_tokens: int
+    dropped_turns: int = 0
+    completion_tokens: int = 0
+    first_token_at: datetime | None = None
+    unheard: asyncio.Event = field(default_factory=asyncio.Event)
+    _pieces: list[str] = field(default_factory=list)
+    _end: TurnEnd | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _listeners: int = 0
+
+    @property
+    def text(self) -> str:
+        """All text so far."""
+        return "".join(self._pieces)
+
+    def append(self, text: str) -> None:
+        """Add new text; nothing happens for none."""
+        if text:
+            self._pieces.append(text)
+            self._notify()
+
+    def end(self, end: TurnEnd) -> None:
+        """Add the last event."""
+        self._end = end
+        self._notify()
+
+    async def events(self, idle: float | None = None) -> AsyncGenerator[TurnEvent, None]:
+        """The events from the first on. What came while a slow listener was away comes in one piece.
+
+        After `idle` seconds without news an empty delta comes, for a listener that has to show that it lives. A listener that stops before the last event has left; when none is left, `unheard` is set.
+        """
+        self._listeners += 1
+        read = 0
+        try:
+            while True:
+                if read < len(self._pieces):
+                    text = "".join(self._pieces[read:])
+                    read = len(self._pieces)
+                    yield TextDelta(text)
+                elif self._end is not None:
+                    yield self._end
+                    return
+                else:
+                    try:
+                        async with asyncio.timeout(idle):
+                            await self._changed.wait()
+                    except TimeoutError:
+                        yield TextDelta("")
+        finally:
+            self._listeners -= 1
+            if self._listeners == 0:
+                self.unheard.set()
+
+    async def outcome(self) -> TurnEnd:
+        """The fold of the events: `text` is whole then. Raises the error of a turn that did not end well."""
+        async for event in self.events():
+            if isinstance(event, TurnEnd):
+                if event.error is not None:
+                    raise event.error
+                return event
+        raise AssertionError("a turn's events end with its end")
+
+    def _notify(self) -> None:
+        # Everyone who waits now is woken; whoever comes later waits for the next change.
+        self._changed.set()
+        self._changed = asyncio.Event()

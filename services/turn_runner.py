@@ -1,0 +1,146 @@
+"""Runs turns: row opened, tokens generated, row settled; whether anybody still listens or not."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from app.common.errors import AppError, GenerationFailed, Unavailable
+from database.clock import now
+from database.models import TurnStatus
+from services.inference.detokenizer import Detokenizer
+from services.inference.engine import (
+    Delta,
+    End,
+    Engine,
+    EngineOverloaded,
+    EngineUnavailable,
+    Failed,
+    Generation,
+    GenerationRequest,
+)
+from services.turn import LiveTurn, TurnEnd, Usage
+from services.turn_log import TurnLog, TurnOpening
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnPlan:
+    """A turn that may begin: everything that could be refused without the engine or the database has been."""
+
+    turn: LiveTurn
+    opening: TurnOpening
+    request: GenerationRequest
+    detokenizer: Detokenizer
+
+
+class TurnRunner:
+    """Owns the turns of this process from their first row to their last event."""
+
+    def __init__(self, engine: Engine, turn_log: TurnLog) -> None:
+        self._engine = engine
+        self._log = turn_log
+        self._running: dict[str, tuple[LiveTurn, asyncio.Task[None]]] = {}
+
+    @property
+    def running(self) -> list[str]:
+        """Ids of the turns that live."""
+        return list(self._running)
+
+    async def start(self, plan: TurnPlan) -> LiveTurn:
+        """Begin a turn; when this returns, its row is committed and the engine has a place for it.
+
+        Raises Conflict if another turn of the conversation runs, Unavailable without an engine, a place or a database.
+        """
+        turn = plan.turn
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # The task belongs to the service: a caller that leaves must not tear it down between two writes.
+        task = asyncio.create_task(self._run(plan, accepted))
+        self._running[turn.id] = turn, task
+        task.add_done_callback(lambda _task: self._running.pop(turn.id))
+        try:
+            await asyncio.shield(accepted)
+        except asyncio.CancelledError:
+            turn.unheard.set()
+            accepted.add_done_callback(asyncio.Future.exception)
+            raise
+        return turn
+
+    async def close(self) -> None:
+        """Cancel what still runs, with its partial text stored, and wait for it."""
+        tasks = []
+        for turn, task in self._running.values():
+            turn.unheard.set()
+            tasks.append(task)
+        await asyncio.gather(*tasks)
+
+    async def _run(self, plan: TurnPlan, accepted: asyncio.Future[None]) -> None:
+        try:
+            async with self._engine.admit(plan.request) as generation:
+                await self._log.open(plan.turn, plan.opening)
+                # From here to the end nothing may raise past this task: the row is running.
+                accepted.set_result(None)
+                end = await self._generate(plan, generation)
+        except (EngineOverloaded, EngineUnavailable) as refusal:
+            accepted.set_exception(Unavailable(refusal.message, code="overloaded", retry_after=refusal.retry_after))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the starter's to hear
+            accepted.set_exception(error)
+        else:
+            plan.turn.end(await self._settle(plan, end))
+
+    async def _generate(self, plan: TurnPlan, generation: Generation) -> TurnEnd:
+        pump = asyncio.create_task(self._pump(plan, generation))
+        left = asyncio.create_task(plan.turn.unheard.wait())
+        await asyncio.wait({pump, left}, return_when=asyncio.FIRST_COMPLETED)
+        left.cancel()
+        pump.cancel()
+        await asyncio.wait({pump, left})
+        if pump.cancelled():
+            plan.turn.append(plan.detokenizer.flush())
+            return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=Unavailable("Cancelled."))
+        if (error := pump.exception()) is not None:
+            log.error("a turn failed", exc_info=error)
+            failure = GenerationFailed("The answer could not be made.")
+            return TurnEnd(status=TurnStatus.FAILED, usage=_usage(plan.turn), error=failure)
+        return pump.result()
+
+    async def _pump(self, plan: TurnPlan, generation: Generation) -> TurnEnd:
+        turn, detokenizer = plan.turn, plan.detokenizer
+        async for event in generation.events():
+            match event:
+                case Delta(_, token_ids):
+                    if turn.first_token_at is None:
+                        turn.first_token_at = now()
+                    turn.completion_tokens += len(token_ids)
+                    turn.append(detokenizer.push(token_ids))
+                case End():
+                    turn.append(detokenizer.flush())
+                    usage = Usage(
+                        prompt_tokens=event.prompt_tokens,
+                        cached_tokens=event.cached_tokens,
+                        completion_tokens=event.completion_tokens,
+                    )
+                    return TurnEnd(status=TurnStatus.COMPLETED, usage=usage, finish_reason=event.reason)
+                case Failed():
+                    turn.append(detokenizer.flush())
+                    return TurnEnd(status=TurnStatus.FAILED, usage=_usage(turn), error=_failure(event))
+        raise AssertionError("a generation's events end with its end")
+
+    async def _settle(self, plan: TurnPlan, end: TurnEnd) -> TurnEnd:
+        try:
+            await self._log.settle(plan.turn, plan.opening, end)
+        except Exception as error:
+            log.exception("a turn could not be settled; its lease will expire")
+            known = error if isinstance(error, AppError) else Unavailable("The answer could not be stored.")
+            return TurnEnd(status=TurnStatus.INTERRUPTED, usage=end.usage, error=known)
+        return end
+
+
+def _usage(turn: LiveTurn) -> Usage:
+    return Usage(prompt_tokens=turn.prompt_tokens, cached_tokens=0, completion_tokens=turn.completion_tokens)
+
+
+def _failure(event: Failed) -> AppError:
+    if event.retryable:
+        return Unavailable(event.message, code=event.kind, retry_after=1)
+    return GenerationFailed(event.message, code=event.kind)
