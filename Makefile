@@ -20,7 +20,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m tools.admin database check --scratch
+	$(BIN)/python -m tools.admin database check
 	$(BIN)/python -m tools.settings_table --check README.md README.zh-CN.md
 
 format: $(VENV)/.dev

@@ -87,7 +87,7 @@ def _provided(
         database,
         engine,
         runner,
-        model=settings.served_name,
+        model_name=settings.model_name,
         default_max_tokens=settings.default_max_tokens,
         queue_seconds=settings.queue_seconds,
     )

@@ -21,7 +21,7 @@ class Welcome(BaseModel):
 
     message: str
     version: str
-    model: str
+    model: str | None
     docs: str
     health: str
     ready: str

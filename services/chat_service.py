@@ -58,23 +58,32 @@ class ChatService:
         engine: Engine,
         runner: TurnRunner,
         *,
-        model: str,
+        model_name: str | None,
         default_max_tokens: int,
         queue_seconds: float,
     ) -> None:
-        """`model`: the name clients see; `queue_seconds`: the longest wait for the engine to begin."""
+        """Put the parts together.
+
+        Args:
+            database: for the conversations.
+            engine: for its limits.
+            runner: runs what is planned here.
+            model_name: the name clients see; None for the last part of the engine's.
+            default_max_tokens: new tokens at the most when a request does not say.
+            queue_seconds: the longest wait for the engine to begin.
+        """
         self._database = database
         self._engine = engine
         self._runner = runner
-        self._model = model
+        self._model_name = model_name
         self._default_max_tokens = default_max_tokens
         self._queue_seconds = queue_seconds
         self._codecs = Codecs()
 
     @property
     def model(self) -> str:
-        """The name clients see."""
-        return self._model
+        """The name clients see. Raises EngineUnavailable while it is the engine's to say."""
+        return self._model_name or self._engine.limits.model.rstrip("/").rpartition("/")[2]
 
     async def codec(self) -> Codec:
         """The model's codec. Raises Unavailable while the engine has not been ready."""
@@ -140,7 +149,7 @@ class ChatService:
             seen_length=seen_length,
             user=request.user,
             endpoint=request.endpoint,
-            model=self._model,
+            model=self.model,
             parameters=request.parameters,
         )
         generation = GenerationRequest(

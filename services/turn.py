@@ -85,7 +85,8 @@ class LiveTurn:
     async def events(self, idle: float | None = None) -> AsyncGenerator[TurnEvent, None]:
         """The events from the first on. What came while a slow listener was away comes in one piece.
 
-        After `idle` seconds without news an empty delta comes, for a listener that has to show that it lives. A listener that stops before the last event has left; when none is left, `unheard` is set.
+        After `idle` seconds without news an empty delta comes, for a listener that has to show that it lives.
+        A listener that stops before the last event has left; when none is left, `unheard` is set.
         """
         self._listeners += 1
         read = 0

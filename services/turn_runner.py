@@ -96,7 +96,7 @@ class TurnRunner:
         pump.cancel()
         await asyncio.wait({pump, left})
         if pump.cancelled():
-            plan.turn.append(plan.detokenizer.flush())
+            plan.turn.append(plan.detokenizer.flush(cut=True))
             return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=Unavailable("Cancelled."))
         if (error := pump.exception()) is not None:
             log.error("a turn failed", exc_info=error)
@@ -114,7 +114,7 @@ class TurnRunner:
                     turn.completion_tokens += len(token_ids)
                     turn.append(detokenizer.push(token_ids))
                 case End():
-                    turn.append(detokenizer.flush())
+                    turn.append(detokenizer.flush(cut=event.reason == "length"))
                     usage = Usage(
                         prompt_tokens=event.prompt_tokens,
                         cached_tokens=event.cached_tokens,
@@ -122,7 +122,7 @@ class TurnRunner:
                     )
                     return TurnEnd(status=TurnStatus.COMPLETED, usage=usage, finish_reason=event.reason)
                 case Failed():
-                    turn.append(detokenizer.flush())
+                    turn.append(detokenizer.flush(cut=True))
                     return TurnEnd(status=TurnStatus.FAILED, usage=_usage(turn), error=_failure(event))
         raise AssertionError("a generation's events end with its end")
 

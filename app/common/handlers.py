@@ -54,6 +54,9 @@ def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     issue = error.errors()[0]
     if issue["type"] == "json_invalid":
         return error_response(InvalidRequest(f"The body is not JSON: {issue['ctx']['error']}.", code="invalid_json"))
+    if issue["loc"] == ("body",) and issue["type"].startswith(("model", "missing")):
+        wanted = "The body must be a JSON object, with a Content-Type of application/json or none."
+        return error_response(InvalidRequest(wanted, code="invalid_json"))
     param = ".".join(str(part) for part in issue["loc"][1:]) or None
     reason = str(issue["msg"]).removeprefix("Value error, ")
     message = f"{param}: {reason}" if param else reason

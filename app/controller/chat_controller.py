@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Header, Request, Response
-from services.inference.prompt import Message
 
 from app.common.handlers import error_envelope
 from app.controller.auth import ChatCaller
@@ -16,6 +15,7 @@ from app.controller.responses import REFUSALS
 from app.controller.sse import KEEP_ALIVE, EventStream, whole
 from schemas.chat_schema import Answer, HistoryMessage, NewMessage, TokenUsage
 from services.chat_service import ChatRequest
+from services.inference.prompt import Message
 from services.turn import LiveTurn, TextDelta, TurnEnd, TurnEvent, Usage
 
 router = APIRouter(prefix="/chat", tags=["chat"])

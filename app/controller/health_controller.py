@@ -19,13 +19,13 @@ async def welcome(request: Request, provided: Everything) -> Welcome:
     """What this service is, and where to look next."""
     prefix = request.scope.get("root_path", "")
     try:
-        demo = provided.engine.limits.demo
+        model, demo = provided.chat.model, provided.engine.limits.demo
     except EngineUnavailable:
-        demo = False
+        model, demo = None, False
     return Welcome(
-        message=f"{NAME} {VERSION} serves {provided.chat.model}. See {prefix}/docs.",
+        message=f"{NAME} {VERSION}" + (f" serves {model}" if model else "") + f". See {prefix}/docs.",
         version=VERSION,
-        model=provided.chat.model,
+        model=model,
         docs=f"{prefix}/docs",
         health=f"{prefix}/healthz",
         ready=f"{prefix}/readyz",

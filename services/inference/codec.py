@@ -5,7 +5,7 @@ from pathlib import Path
 
 from services.inference.detokenizer import Detokenizer
 from services.inference.engine import EngineLimits
-from services.inference.prompt import PromptRenderer, load_prompt_renderer
+from services.inference.prompt import ByteRenderer, PromptRenderer, load_prompt_renderer
 from services.inference.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 
 
@@ -37,6 +37,9 @@ class Codecs:
 
 
 def _load(directory: str) -> Codec:
-    path = Path(directory) if directory else None
-    tokenizer = load_tokenizer(path) if path else ByteTokenizer()
-    return Codec(tokenizer, load_prompt_renderer(path, tokenizer))
+    if not directory:
+        tokenizer = ByteTokenizer()
+        return Codec(tokenizer, ByteRenderer(tokenizer))
+    path = Path(directory)
+    loaded = load_tokenizer(path)
+    return Codec(loaded, load_prompt_renderer(path, loaded))

@@ -60,9 +60,12 @@ class Detokenizer:
         self._held = text[end:]
         return text[:end]
 
-    def flush(self) -> str:
-        """What is left when the answer has ended. Nothing may be pushed afterwards."""
-        text = self._held + self._cleaned(self._decode(b"", final=True), final=True)
+    def flush(self, *, cut: bool = False) -> str:
+        """What is left when the answer has ended. Nothing may be pushed afterwards.
+
+        `cut`: the answer was ended from outside, so that a character that is not whole is dropped. The model meant it.
+        """
+        text = self._held + self._cleaned("" if cut else self._decode(b"", final=True), final=True)
         self._held = ""
         return text
 

@@ -38,8 +38,6 @@ def load_prompt_renderer(directory: Path, tokenizer: Tokenizer) -> PromptRendere
 
     Raises PromptError where the model has no chat format that can be used.
     """
-    if isinstance(tokenizer, ByteTokenizer):
-        return ByteRenderer(tokenizer)
     if isinstance(tokenizer, ChatGLMTokenizer):
         return ChatGLM3Renderer.load(directory, tokenizer)
     template = read_chat_template(directory)

@@ -1,0 +1,64 @@
+"""`python -m app`: the whole service, from the first key to the last answer."""
+
+import asyncio
+import logging
+import socket
+import sys
+
+from app.bootstrap import bootstrap
+from app.common.errors import Unavailable
+from app.common.logging import configure_logging
+from app.instance import AlreadyRunning, claim_instance
+from app.secret import load_secret
+from app.settings import Settings, SettingsError, load_settings
+from app.supervisor import Supervisor
+from database.engine import create_engine
+from database.revision import is_current
+from database.session import Database
+
+log = logging.getLogger(__name__)
+
+
+class CannotStart(Exception):
+    """Something the administrator has to put right; the message says what."""
+
+
+def main() -> int:
+    """Run until stopped; the exit status."""
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level)
+        with claim_instance(settings.data_dir) as instance, _listen(settings) as listener:
+            return asyncio.run(_serve(settings, listener, instance))
+    except (SettingsError, CannotStart, AlreadyRunning, Unavailable) as error:
+        print(f"The service cannot start.\n{error}", file=sys.stderr)  # noqa: T201 - for the person who started it
+        return 2
+
+
+async def _serve(settings: Settings, listener: socket.socket, instance: str) -> int:
+    host, port = listener.getsockname()[:2]
+    url = f"http://{host}:{port}{settings.root_path}"
+    engine = create_engine(settings.database)
+    database = Database(engine)
+    try:
+        await database.ping()
+        if not await is_current(engine):
+            raise CannotStart("The schema is not this version's: run 'python -m tools.admin database upgrade'.")
+        await bootstrap(settings, database, load_secret(settings), url)
+    finally:
+        await database.close()
+    log.info("listening on %s (description: %s/docs)", url, url)
+    return await Supervisor(settings, listener, instance).run()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    # Bound here, before anything is loaded: a port that is taken is found at once, and a restarted API loses no caller.
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise CannotStart(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The service's processes, the engine's and the API's: each is restarted when it dies, neither by the other's death."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# The engine exits with this when trying again cannot help: no such model, say.
+UNUSABLE = 3
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
+_STEADY_SECONDS = 60.0
+_KILL_AFTER = 10.0
+
+
+class Supervisor:
+    """Runs the children until SIGTERM or SIGINT; `run` returns the exit status."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, instance: str) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._instance = instance
+        self._stopping = asyncio.Event()
+        self._status = 0
+        self._children: dict[str, Process] = {}
+
+    async def run(self) -> int:
+        """Start, supervise, stop: the API first, so that running answers still have their engine."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        with tempfile.TemporaryDirectory(prefix="chatglm-") as directory:
+            path = self._settings.engine_socket or Path(directory) / "engine.sock"
+            keepers = {"api": asyncio.create_task(self._keep("api", self._api_command(path)))}
+            if self._settings.engine_socket is None:
+                keepers["engine"] = asyncio.create_task(self._keep("engine", self._engine_command(path)))
+            await self._stopping.wait()
+            for name in ("api", "engine"):
+                await self._stop(name)
+            await asyncio.gather(*keepers.values())
+        return self._status
+
+    async def _keep(self, name: str, command: list[str]) -> None:
+        backoff = _FIRST_BACKOFF
+        while not self._stopping.is_set():
+            started = asyncio.get_running_loop().time()
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=PIPE,
+                pass_fds=[self._listener.fileno()] if name == "api" else [],
+                # A Ctrl-C is for the supervisor, which stops the children in order.
+                start_new_session=True,
+            )
+            self._children[name] = child
+            status = await child.wait()
+            del self._children[name]
+            if self._stopping.is_set():
+                return
+            if status == UNUSABLE:
+                self._status = 1
+                self._stopping.set()
+                return
+            if asyncio.get_running_loop().time() - started > _STEADY_SECONDS:
+                backoff = _FIRST_BACKOFF
+            log.error("the %s stopped with status %d; it is started again in %.1f s", name, status, backoff)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), backoff)
+            backoff = min(backoff * 2, _LONGEST_BACKOFF)
+
+    async def _stop(self, name: str) -> None:
+        child = self._children.get(name)
+        if child is None:
+            return
+        child.terminate()
+        try:
+            await asyncio.wait_for(child.wait(), self._settings.shutdown_seconds + _KILL_AFTER)
+        except TimeoutError:
+            log.error("the %s does not stop; it is killed", name)
+            child.kill()
+
+    def _api_command(self, path: Path) -> list[str]:
+        arguments = {"fd": self._listener.fileno(), "engine-socket": path, "instance": self._instance}
+        return [sys.executable, "-m", "app.server", *_options(arguments)]
+
+    def _engine_command(self, path: Path) -> list[str]:
+        settings = self._settings
+        arguments = {
+            "socket": path,
+            "engine": settings.engine,
+            "places": settings.max_running + settings.max_queued,
+            "max-running": settings.max_running,
+            "model": settings.model,
+            "revision": settings.model_revision,
+            "cache-dir": settings.cache_dir,
+            "device": None if settings.device == "auto" else settings.device,
+            "threads": settings.threads or max(1, (os.cpu_count() or 2) - 1),
+            "scripted-rate": settings.scripted_rate,
+            "log-level": settings.log_level,
+        }
+        return [sys.executable, "-m", "services.inference", *_options(arguments)]
+
+
+def _options(arguments: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in arguments.items() if value is not None]

@@ -1,0 +1,122 @@
+"""The engine's process: `python -m services.inference`, a server of its own on a Unix socket."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from services.inference.engine import EngineCore
+from services.inference.progress import Progress
+from services.inference.scripted import ScriptedCore
+from services.inference.server import EngineServer
+
+log = logging.getLogger("services.inference")
+
+_UNUSABLE = 3
+
+
+def main() -> int:
+    """Serve until told to stop, or until whoever started this is gone; the exit status."""
+    arguments = _arguments()
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        level=arguments.log_level.upper(),
+        format="%(asctime)sZ %(levelname)-7s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    # The socket is for this user alone.
+    os.umask(0o077)
+    return asyncio.run(_serve(arguments))
+
+
+async def _serve(arguments: argparse.Namespace) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    lifeline = asyncio.create_task(_lifeline(stopping))
+    server = EngineServer(places=arguments.places)
+    await server.listen(arguments.socket)
+    with Progress() as progress:
+
+        def report(fraction: float, stage: str) -> None:
+            progress.show(fraction, stage)
+            loop.call_soon_threadsafe(server.report, fraction, stage)
+
+        loading = asyncio.create_task(asyncio.to_thread(_build, arguments, report))
+        await asyncio.wait({loading, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        # A thread that loads cannot be stopped; the process can.
+        os._exit(0)
+    core = loading.result()
+    if core is None:
+        return _UNUSABLE
+    _announce(core)
+    server.serve(core)
+    await stopping.wait()
+    await server.close()
+    lifeline.cancel()
+    return 0
+
+
+async def _lifeline(stopping: asyncio.Event) -> None:
+    # Whoever started this holds the other end of standard input; killed, it cannot say goodbye, but the pipe ends.
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.read()
+    stopping.set()
+
+
+def _build(arguments: argparse.Namespace, report: Callable[[float, str], None]) -> EngineCore | None:
+    if arguments.engine == "scripted":
+        return ScriptedCore(rate=arguments.scripted_rate, max_running=arguments.max_running)
+    # Before torch is imported: threads that spin while they wait starve the API on a small machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
+    from services.inference.native.build import ModelError, build  # noqa: PLC0415 - torch is heavy, and not always wanted
+
+    try:
+        return build(
+            arguments.model,
+            cache_dir=arguments.cache_dir,
+            revision=arguments.revision,
+            threads=arguments.threads,
+            max_running=arguments.max_running,
+            device=arguments.device,
+            progress=report,
+        )
+    except ModelError as error:
+        log.error("The model %s cannot be served: %s", arguments.model, error)
+        return None
+
+
+def _announce(core: EngineCore) -> None:
+    limits = core.limits
+    log.info("ready: %s, context window %d tokens", limits.model, limits.context_window)
+    if limits.demo:
+        log.warning("this is the bundled demo model: small, English only, often wrong; set CHATGLM_MODEL for another")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m services.inference")
+    parser.add_argument("--socket", type=Path, required=True, help="where to listen")
+    parser.add_argument("--engine", choices=("native", "scripted"), default="native")
+    parser.add_argument("--places", type=int, default=80, help="requests that may run and wait at once")
+    parser.add_argument("--max-running", type=int, default=16, help="answers generated at once")
+    parser.add_argument("--model", default="auto", help="a directory, a hub id, auto or demo")
+    parser.add_argument("--revision", default=None, help="branch, tag or commit of a hub id")
+    parser.add_argument("--cache-dir", type=Path, default=Path("~/.cache/chatglm-api").expanduser())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=None)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--scripted-rate", type=float, default=50.0)
+    parser.add_argument("--log-level", default="info")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

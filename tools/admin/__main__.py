@@ -1,0 +1,27 @@
+"""`python -m tools.admin`: the administrator's command line."""
+
+import sys
+
+import typer
+
+from app.common.errors import AppError
+from app.settings import SettingsError
+from tools.admin import database_command, key_command, tenant_command
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+cli.add_typer(database_command.cli, name="database")
+cli.add_typer(tenant_command.cli, name="tenant")
+cli.add_typer(key_command.cli, name="key")
+
+
+def main() -> None:
+    """Run one command; what an administrator can put right is said in a sentence, with exit status 1."""
+    try:
+        cli()
+    except (AppError, SettingsError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command line speaks on its terminal
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
