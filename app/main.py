@@ -19,7 +19,7 @@ from database.engine import create_engine
 from database.session import Database
 from services.chat_service import ChatService
 from services.history_service import HistoryService
-from services.inference.client import EngineClient
+from services.inference.engine_client import EngineClient
 from services.key_service import KeyService
 from services.key_token import Pepper
 from services.recovery_service import RecoveryService

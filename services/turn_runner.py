@@ -18,7 +18,7 @@ from services.inference.engine import (
     Generation,
     GenerationRequest,
 )
-from services.turn import LiveTurn, TurnEnd, Usage
+from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.turn_log import TurnLog, TurnOpening
 
 log = logging.getLogger(__name__)

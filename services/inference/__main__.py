@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.inference.engine import EngineCore
+from services.inference.engine_server import EngineServer
 from services.inference.progress import Progress
 from services.inference.scripted import ScriptedCore
-from services.inference.server import EngineServer
 
 log = logging.getLogger("services.inference")
 
