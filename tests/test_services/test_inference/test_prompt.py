@@ -5,7 +5,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as Backend
 
-from services.inference.prompt import Message, PromptError, load_prompt_renderer
+from services.inference.prompt import ByteRenderer, Message, PromptError, load_prompt_renderer
 from services.inference.template import TemplateRenderer
 from services.inference.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 from tests.test_services.test_inference.vocabularies import CHATML, NASTY, words, write_json
@@ -31,8 +31,7 @@ def conversation(seed: int, texts: list[str]) -> list[Message]:
 
 
 def test_bytes_renderer() -> None:
-    tokenizer = ByteTokenizer()
-    renderer = load_prompt_renderer(Path(), tokenizer)
+    renderer = ByteRenderer(ByteTokenizer())
     assert renderer.render([Message("system", "A"), Message("user", "<|user|>")]) == [256, 65, 257, *b"<|user|>", 258]
     assert not renderer.strips_first_line
     with pytest.raises(PromptError, match=r"'<\|end\|>'"):
