@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from app.common.handlers import install_handlers
 from app.controller import chat_controller, health_controller, history_controller
+from app.controller.body_limit import BodyLimit
 from app.controller.provided import Provided
 from app.settings import Settings
 from app.version import NAME, VERSION
@@ -71,12 +72,12 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         redoc_url=None,
         # The original's clients post JSON without a Content-Type header.
         strict_content_type=False,
-        max_body_size=settings.max_body_bytes,
         lifespan=lifespan,
     )
     for controller in (health_controller, chat_controller, history_controller):
         app.include_router(controller.router)
     install_handlers(app)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     return app
 
 

@@ -127,16 +127,16 @@ async def test_a_history_that_is_brought_along_begins_a_conversation(service: Se
 
 async def test_a_conversation_that_outgrows_the_window_drops_its_oldest_turns_from_the_prompt(service: Service) -> None:
     body: dict[str, Any] = {"prompt": script("a" * 900), "max_tokens": 1000}
-    dropped = []
+    answers = []
     for _ in range(10):
-        answer = (await service.ours.post(NEW_MESSAGE, json=body)).json()
-        body["conversation_id"] = answer["conversation_id"]
-        dropped.append(answer["dropped_turns"])
+        answers.append((await service.ours.post(NEW_MESSAGE, json=body)).json())
+        body["conversation_id"] = answers[-1]["conversation_id"]
+    dropped = [answer["dropped_turns"] for answer in answers]
     assert dropped[0] == 0
     assert dropped[-1] > 0
     assert dropped == sorted(dropped)
-    assert len(answer["history"]) == 20
-    assert answer["usage"]["prompt_tokens"] + 1000 <= 8192
+    assert len(answers[-1]["history"]) == 20
+    assert answers[-1]["usage"]["prompt_tokens"] + 1000 <= 8192
 
 
 async def test_a_second_turn_of_a_running_conversation_is_refused(service: Service) -> None:
