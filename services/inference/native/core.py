@@ -38,7 +38,7 @@ class NativeCore:
         scheduler: decides them.
         limits: of the model and its cache.
         unrecoverable: whether the runner is of no use after an error.
-        on_lost: called in the engine's thread after such an error.
+        on_lost: called in the engine's thread after such an error, and when the loop itself breaks.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class NativeCore:
 
     def start(self, emit: Callable[[list[Event]], None]) -> None:
         """Generate in a thread of its own, which calls `emit` once a step with all that step's events."""
-        self._thread = threading.Thread(target=self._loop, args=(emit,), name="native-engine", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(emit,), name="native-engine", daemon=True)
         self._thread.start()
 
     def submit(self, request: GenerationRequest) -> None:
@@ -81,6 +81,14 @@ class NativeCore:
         self._inbox.put(None)
         if self._thread is not None:
             self._thread.join()
+
+    def _run(self, emit: Callable[[list[Event]], None]) -> None:
+        try:
+            self._loop(emit)
+        except Exception:  # noqa: BLE001  whatever it was, the engine is gone
+            # A thread that dies in silence would leave every caller waiting.
+            _log.exception("the engine's loop broke")
+            self._on_lost()
 
     def _loop(self, emit: Callable[[list[Event]], None]) -> None:
         while True:

@@ -129,6 +129,19 @@ def test_a_lost_device_fails_everything_and_is_reported() -> None:
     assert driven.lost == 1
 
 
+def test_a_loop_that_breaks_is_reported_and_not_silent(caplog: pytest.LogCaptureFixture) -> None:
+    def emit(events: list[Event]) -> None:
+        raise RuntimeError("nobody listens")
+
+    driven = Driven(Scripted())
+    driven.core.start(emit)
+    driven.core.submit(request("r"))
+    assert driven.core._thread is not None
+    driven.core._thread.join(timeout=10)
+    assert driven.lost == 1
+    assert "nobody listens" in caplog.text
+
+
 @pytest.mark.parametrize("prompt", [[1, 97], [-1], [10**12]])
 def test_a_token_outside_the_vocabulary_never_reaches_the_model(prompt: list[int]) -> None:
     driven = Driven(Scripted())
