@@ -57,7 +57,7 @@ def chunk_mask(count: int, length: int, device: torch.device) -> torch.Tensor | 
     return torch.ones(count, length, dtype=torch.bool, device=device).tril_(length - count)
 
 
-def attend(  # noqa: PLR0913  transformers' signature
+def attend(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,

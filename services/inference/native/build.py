@@ -25,7 +25,7 @@ _CUDA_SHARE = 0.8
 _STEP_TOKENS = {"cpu": 256, "cuda": 2048}
 
 
-def build(  # noqa: PLR0913  every setting of the engine, by name
+def build(
     model: str,
     *,
     cache_dir: Path,

@@ -10,6 +10,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from services.inference.chatglm import model as chatglm
+from services.inference.chatglm.config import UnsupportedModel
 from services.inference.native.errors import ModelError
 
 _CONTEXT_KEYS = ("max_position_embeddings", "seq_length", "n_positions")
@@ -42,9 +44,11 @@ def read_config(directory: Path) -> PretrainedConfig:
         raise ModelError(f"{file} is not a JSON object.")
     if raw.get("quantization_config") or raw.get("quantization_bit"):
         raise ModelError(f"The model in {directory} is quantised, which is not supported: use its unquantised release.")
-    # Checkpoint formats that transformers does not know make themselves known to AutoConfig here.
+    chatglm.register()
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+    except UnsupportedModel as error:
+        raise ModelError(str(error)) from error
     except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
         kind = raw.get("model_type", "missing")
         raise ModelError(f"The model in {directory} is of a type ({kind}) that transformers cannot read.") from error
@@ -64,7 +68,7 @@ def context_window(config: PretrainedConfig) -> int:
     raise ModelError(f"The model's configuration names no context length ({', '.join(_CONTEXT_KEYS)}).")
 
 
-def load(  # noqa: PLR0913  what it needs, by name
+def load(
     directory: Path,
     config: PretrainedConfig,
     *,

@@ -173,7 +173,7 @@ def test_a_request_past_its_deadline_fails_and_may_be_retried() -> None:
 
 
 def test_every_request_ends_exactly_once_unless_it_was_aborted() -> None:
-    chance = random.Random(1)  # noqa: S311  a test's dice
+    chance = random.Random(1)
     driven = Driven(Scripted(lambda _: chance.choice([1, 1, 1, 9, None])), tokens=64)
     aborted = set()
     for index in range(300):

@@ -21,7 +21,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def requests(kind: str) -> list[GenerationRequest]:
-    dice = random.Random(3)  # noqa: S311  a test's dice
+    dice = random.Random(3)
     return [
         request(str(length), [dice.randrange(97) for _ in range(length)], dice.randint(1, 24), tenant=str(length % 3))
         for length in LENGTHS
@@ -81,7 +81,7 @@ def test_a_row_of_nan_fails_alone_and_leaves_nothing_behind_in_the_cache(kind: s
 
 
 def test_the_cache_is_empty_again_after_random_requests_and_aborts() -> None:
-    dice = random.Random(5)  # noqa: S311  a test's dice
+    dice = random.Random(5)
     driven = Driven(Runner(tiny_model("llama", ATTENTION), tokens=120, seed=1), tokens=120)
     for index in range(300):
         sampling = SamplingParams(temperature=dice.choice([0.0, 1.0]), top_p=dice.choice([0.5, 1.0]))
