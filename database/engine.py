@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 _DRIVERS = {
@@ -18,7 +19,10 @@ _DRIVERS = {
 
 def database_url(url: str) -> URL:
     """The URL with the driver this service uses. Raises ValueError for a database it does not support."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ValueError("not the URL of a database: use sqlite:///… or postgresql://…") from error
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
         raise ValueError(f"unsupported database {parsed.drivername!r}: use sqlite:///… or postgresql://…")
