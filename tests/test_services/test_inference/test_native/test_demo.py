@@ -16,7 +16,7 @@ from services.inference.native.runner import Runner
 from tests.test_services.test_inference.test_native.driving import Driven, request
 
 # The service's own place, so that a machine converts once for its tests and its runs.
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chatglm-api" / "models"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chatglm-api"
 
 
 def quiet(fraction: float, stage: str) -> None: ...
