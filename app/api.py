@@ -34,6 +34,7 @@ def main() -> None:
         loop="uvloop",
         http="httptools",
         lifespan="on",
+        root_path=settings.root_path,
         log_config=None,
         server_header=False,
         proxy_headers=True,

@@ -67,7 +67,6 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
     app = FastAPI(
         title=NAME,
         version=VERSION,
-        root_path=settings.root_path,
         redirect_slashes=False,
         redoc_url=None,
         # The original's clients post JSON without a Content-Type header.

@@ -37,7 +37,7 @@ class Service:
     ours: httpx2.AsyncClient
     theirs: httpx2.AsyncClient
     nobody: httpx2.AsyncClient
-    engine: ScriptedCore
+    engine_server: EngineServer
 
 
 def script(say: str = "", **fields: Any) -> str:
@@ -65,13 +65,12 @@ def text_of(events: list[dict[str, Any]]) -> str:
 
 
 @asynccontextmanager
-async def running_engine(path: Path, *, places: int = 80, max_running: int = 64) -> AsyncIterator[ScriptedCore]:
+async def running_engine(path: Path, *, places: int = 80, max_running: int = 64) -> AsyncIterator[EngineServer]:
     """A scripted engine on a socket, as fast as it can."""
     server = EngineServer(places=places)
     await server.listen(path)
-    core = ScriptedCore(rate=100_000, max_running=max_running)
-    server.serve(core)
-    yield core
+    server.serve(ScriptedCore(rate=100_000, max_running=max_running))
+    yield server
     await server.close()
 
 
@@ -81,7 +80,14 @@ async def running_app(settings: Settings, engine_socket: Path) -> AsyncIterator[
     app = create_app(settings, secret=SECRET, engine_socket=engine_socket, instance="0" * 32)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, lifespan="on", loop="asyncio", timeout_graceful_shutdown=5)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                lifespan="on",
+                loop="asyncio",
+                root_path=settings.root_path,
+                timeout_graceful_shutdown=5,
+            )
         )
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -114,5 +120,7 @@ async def running_service(
         httpx2.AsyncClient(base_url=url, headers=headers[1], timeout=30) as theirs,
         httpx2.AsyncClient(base_url=url, timeout=30) as nobody,
     ):
-        yield Service(url=url, database=database, keys=keys, ours=ours, theirs=theirs, nobody=nobody, engine=engine)
+        yield Service(
+            url=url, database=database, keys=keys, ours=ours, theirs=theirs, nobody=nobody, engine_server=engine
+        )
     await database.close()

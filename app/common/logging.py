@@ -19,5 +19,5 @@ def configure_logging(level: str) -> None:
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(level=level.upper(), format=FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
     logging.getLogger("uvicorn.access").addFilter(_WithoutProbes())
-    for chatty in ("aiosqlite", "alembic.runtime.migration", "asyncio"):
+    for chatty in ("aiosqlite", "alembic.runtime.migration", "asyncio", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

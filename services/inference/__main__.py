@@ -54,14 +54,13 @@ async def _serve(arguments: argparse.Namespace) -> int:
         # A thread that loads cannot be stopped; the process can.
         os._exit(0)
     core = loading.result()
-    if core is None:
-        return _UNUSABLE
-    _announce(core)
-    server.serve(core)
-    await stopping.wait()
-    await server.close()
+    if core is not None:
+        _announce(core)
+        server.serve(core)
+        await stopping.wait()
     lifeline.cancel()
-    return 0
+    await server.close()
+    return _UNUSABLE if core is None else 0
 
 
 async def _lifeline(stopping: asyncio.Event) -> None:
