@@ -8,8 +8,8 @@ import socket
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.settings import Settings
@@ -21,6 +21,8 @@ UNUSABLE = 3
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
 _STEADY_SECONDS = 60.0
 _KILL_AFTER = 10.0
+# What the kernel takes, in bytes.
+_LONGEST_SOCKET_PATH = 107
 
 
 class Supervisor:
@@ -39,8 +41,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        with tempfile.TemporaryDirectory(prefix="chatglm-") as directory:
-            path = self._settings.engine_socket or Path(directory) / "engine.sock"
+        with self._engine_socket() as path:
             keepers = {"api": asyncio.create_task(self._keep("api", self._api_command(path)))}
             if self._settings.engine_socket is None:
                 keepers["engine"] = asyncio.create_task(self._keep("engine", self._engine_command(path)))
@@ -49,6 +50,15 @@ class Supervisor:
                 await self._stop(name)
             await asyncio.gather(*keepers.values())
         return self._status
+
+    @contextmanager
+    def _engine_socket(self) -> Iterator[Path]:
+        beside = self._settings.engine_socket or (self._settings.data_dir / "engine.sock").resolve()
+        if len(os.fsencode(beside)) <= _LONGEST_SOCKET_PATH:
+            yield beside
+            return
+        with tempfile.TemporaryDirectory(prefix="chatglm-") as directory:
+            yield Path(directory) / "engine.sock"
 
     async def _keep(self, name: str, command: list[str]) -> None:
         backoff = _FIRST_BACKOFF

@@ -6,10 +6,11 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-
+from typing import Any
 from services.inference.engine import EngineCore
 from services.inference.engine_server import EngineServer
 from services.inference.progress import Progress
@@ -48,8 +49,9 @@ async def _serve(arguments: argparse.Namespace) -> int:
             progress.show(fraction, stage)
             loop.call_soon_threadsafe(server.report, fraction, stage)
 
-        loading = asyncio.create_task(asyncio.to_thread(_build, arguments, report))
-        await asyncio.wait({loading, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        loading = _in_thread(lambda: _build(arguments, report))
+        either: list[asyncio.Future[Any]] = [loading, asyncio.ensure_future(stopping.wait())]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
         # A thread that loads cannot be stopped; the process can.
         os._exit(0)
@@ -63,6 +65,23 @@ async def _serve(arguments: argparse.Namespace) -> int:
     return _UNUSABLE if core is None else 0
 
 
+def _in_thread(work: Callable[[], EngineCore | None]) -> asyncio.Future[EngineCore | None]:
+    """Do this in a thread that a process which is told to stop does not wait for, as it would for an executor's."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[EngineCore | None] = loop.create_future()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - the waiting task raises it
+            loop.call_soon_threadsafe(done.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(done.set_result, result)
+
+    threading.Thread(target=run, name="loading", daemon=True).start()
+    return done
+
+
 async def _lifeline(stopping: asyncio.Event) -> None:
     # Whoever started this holds the other end of standard input; killed, it cannot say goodbye, but the pipe ends.
     reader = asyncio.StreamReader()
@@ -74,6 +93,7 @@ async def _lifeline(stopping: asyncio.Event) -> None:
 def _build(arguments: argparse.Namespace, report: Callable[[float, str], None]) -> EngineCore | None:
     if arguments.engine == "scripted":
         return ScriptedCore(rate=arguments.scripted_rate, max_running=arguments.max_running)
+    report(0.0, "importing torch")
     # Before torch is imported: threads that spin while they wait starve the API on a small machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))

@@ -197,3 +197,31 @@ def test_the_first_key_is_printed_to_a_terminal_with_a_curl_that_streams(tmp_pat
     os.close(ours)
     assert '"finish_reason":"stop"' in streamed
     assert not (tmp_path / "first-key").exists()
+
+
+def test_a_data_directory_may_be_deeper_than_a_sockets_path(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    with started_service(environment(deep, bootstrap_api_key=KEY), tmp_path / "log") as service:
+        assert service.client.post(NEW_MESSAGE, json={"prompt": script("deep")}).json()["response"] == "deep"
+
+
+def test_an_engine_that_loads_stops_when_its_starter_is_gone(tmp_path: Path) -> None:
+    env = environment(tmp_path, engine="native", model="demo", cache_dir=tmp_path / "cache")
+    assert run_module("tools.admin", "database", "upgrade", env=env).returncode == 0
+    with httpx2.Client(base_url=f"http://127.0.0.1:{env['CHATGLM_PORT']}") as client:
+        with subprocess.Popen([sys.executable, "-m", "app"], env=env, cwd=ROOT, text=True) as process:
+            service = ServiceProcess(process, client, "")
+            while "loaded" not in readiness(client):
+                assert process.poll() is None
+            engine = service.child("services.inference")
+            process.kill()
+        give_up = time.monotonic() + 20
+        while Path(f"/proc/{engine}").exists():
+            assert time.monotonic() < give_up
+
+
+def readiness(client: httpx2.Client) -> str:
+    try:
+        return str(client.get("/readyz").json()["detail"])
+    except httpx2.TransportError:
+        return ""
