@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -135,6 +136,24 @@ def test_every_package_the_service_imports_is_copied() -> None:
     packages = {path.parent.name for path in REPOSITORY.glob("*/__init__.py")} - {"tests", "benchmarks"}
     assert packages <= {shlex.split(arguments)[0] for arguments in COPIES}
     assert "pyproject.toml ./" in COPIES, "alembic's configuration"
+
+
+def test_what_is_copied_is_enough_to_migrate_and_to_start(tmp_path: Path) -> None:
+    image, data = tmp_path / "image", tmp_path / "data"
+    image.mkdir()
+    for source in (shlex.split(arguments)[0] for arguments in COPIES if not arguments.startswith("--from=")):
+        path = REPOSITORY / source
+        if path.is_dir():
+            shutil.copytree(path, image / source, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, image)
+    environment = {"CHATGLM_DATA_DIR": str(data), "PYTHONDONTWRITEBYTECODE": "1"}
+    for command in (
+        ["-m", "tools.admin", "database", "upgrade"],
+        ["-c", "import app.__main__, app.server, services.inference.__main__"],
+    ):
+        subprocess.run([sys.executable, *command], cwd=image, env=environment, check=True)
+    assert (data / "chatglm.db").exists()
 
 
 def test_data_and_cache_are_volumes() -> None:
