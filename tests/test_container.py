@@ -150,7 +150,8 @@ def test_what_is_copied_is_enough_to_migrate_and_to_start(tmp_path: Path) -> Non
     environment = {"CHATGLM_DATA_DIR": str(data), "PYTHONDONTWRITEBYTECODE": "1"}
     for command in (
         ["-m", "tools.admin", "database", "upgrade"],
-        ["-c", "import app.__main__, app.server, services.inference.__main__"],
+        ["-c", "import app.__main__, app.main, tools.healthcheck"],
+        ["-m", "services.inference", "--help"],
     ):
         subprocess.run([sys.executable, *command], cwd=image, env=environment, check=True)
     assert (data / "chatglm.db").exists()
