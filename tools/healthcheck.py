@@ -5,8 +5,8 @@ enough to run every few seconds.
 """
 
 import os
+import socket
 import sys
-from http.client import HTTPConnection, HTTPException
 
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not listened on
 _TIMEOUT = 4.0
@@ -17,17 +17,16 @@ def main(arguments: list[str]) -> int:
     host = os.environ.get("CHATGLM_HOST", "127.0.0.1")
     port = int(os.environ.get("CHATGLM_PORT", "8888"))
     path = arguments[0] if arguments else "/healthz"
-    connection = HTTPConnection(_EVERYWHERE.get(host, host), port, timeout=_TIMEOUT)
     try:
-        connection.request("GET", path)
-        status = connection.getresponse().status
-    except (OSError, HTTPException) as error:
+        with socket.create_connection((_EVERYWHERE.get(host, host), port), timeout=_TIMEOUT) as connection:
+            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            answer = connection.makefile("rb").readline(1000).decode("latin-1")
+    except OSError as error:
         sys.stderr.write(f"{path}: {error}\n")
         return 1
-    finally:
-        connection.close()
+    status = answer.partition(" ")[2][:3]
     sys.stdout.write(f"{path}: {status}\n")
-    return 0 if status == 200 else 1
+    return 0 if status == "200" else 1
 
 
 if __name__ == "__main__":
