@@ -15,8 +15,6 @@ _GLOBAL = {"tenants", "api_keys", "leases"}
 _NAMES_OF_CONTENT = {"prompt", "response", "text", "content", "messages", "parameters", "user"}
 
 _MODELS: list[type[Base]] = sorted((mapper.class_ for mapper in Base.registry.mappers), key=str)
-    (mapper.class_ for mapper in Base.registry.mappers), key=lambda model: model.__name__
-)
 _CONTENT = [model for model in _MODELS if issubclass(model, TenantOwned)]
 
 
