@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
+from typing import cast
 
-from sqlalchemy import FromClause, Table, event, text
+from sqlalchemy import ClauseElement, FromClause, Table, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
@@ -83,7 +84,8 @@ class _GuardedSession(Session):
 def _scope(state: ORMExecuteState) -> None:
     # Wherever content stands in the statement: in a subquery, a join, behind a count. The mappers that SQLAlchemy
     # names for a statement are those of its columns alone.
-    if _content().isdisjoint(part for part in iterate(state.statement) if isinstance(part, Table)):
+    parts = iterate(cast("ClauseElement", state.statement))
+    if _content().isdisjoint(part for part in parts if isinstance(part, Table)):
         return
     tenant_id = state.session.info.get(_TENANT)
     if tenant_id is None:

@@ -46,7 +46,7 @@ class HistoryRepository:
             .where(Turn.id.in_(_ids(wanted).order_by(Turn.id.desc()).limit(limit)))
             .order_by(Turn.id.desc())
         )
-        return [(turn, text) for turn, text in (await self._session.execute(statement)).tuples()]
+        return [(turn, text) for turn, text in await self._session.execute(statement)]
 
     async def search(self, wanted: HistoryFilter, limit: int, scan: int) -> tuple[list[Row], str | None]:
         """Like `page`, with `text`: among the newest `scan` rows that match the other filters.
@@ -70,7 +70,7 @@ class HistoryRepository:
             .order_by(Turn.id.desc())
             .limit(limit)
         )
-        rows = [(turn, found) for turn, found in (await self._session.execute(statement)).tuples()]
+        rows = [(turn, found) for turn, found in await self._session.execute(statement)]
         return rows, ids[-1] if len(ids) == scan else None
 
 
