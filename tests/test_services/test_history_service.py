@@ -1,5 +1,6 @@
 """The log: every row once, in order, however it is filtered and paged; found by text; erased for good."""
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -244,6 +245,23 @@ async def test_what_runs_is_not_deleted(database: Database, history: HistoryServ
     with pytest.raises(Conflict):
         await history.delete_conversation(tenants.ours, conversation.id)
     assert await _counts(database, tenants.ours) == [1, 1, 1, 1]
+
+
+async def test_a_turn_that_begins_while_its_conversation_is_deleted_is_refused_or_prevents_it(
+    database: Database, history: HistoryService, tenants: TwoTenants
+) -> None:
+    log = TurnLog(database, owner=new_id(), lease=timedelta(seconds=30))
+    for _ in range(10):
+        conversation_id = await _said(database, tenants.ours)
+        turn = a_live_turn(conversation_id)
+        opened, deleted = await asyncio.gather(
+            log.open(turn, an_opening(tenants.ours, seen_length=2)),
+            history.delete_conversation(tenants.ours, conversation_id),
+            return_exceptions=True,
+        )
+        assert {type(opened), type(deleted)} == {Conflict, type(None)}
+        running = HistoryFilter(conversation_id=conversation_id, status=TurnStatus.RUNNING)
+        assert len(await _walk(history, tenants.ours, running, 10)) == (opened is None)
 
 
 @pytest.mark.parametrize("status", [TurnStatus.RUNNING, TurnStatus.COMPLETED])
