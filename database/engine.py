@@ -18,14 +18,19 @@ _DRIVERS = {
 
 
 def database_url(url: str) -> URL:
-    """The URL with the driver this service uses. Raises ValueError for a database it does not support."""
+    """The URL with the driver this service uses. Raises ValueError, without the URL, if there is none for it."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise ValueError("not the URL of a database: use sqlite:///… or postgresql://…") from error
+    except (ArgumentError, ValueError):
+        # Their messages may quote a part of it, and with it the password.
+        raise ValueError("not the URL of a database: use sqlite:///… or postgresql://…") from None
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
         raise ValueError(f"unsupported database {parsed.drivername!r}: use sqlite:///… or postgresql://…")
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database in {None, "", ":memory:"}:
+            raise ValueError("a database in memory is seen by one process alone: use sqlite:///path")
+        parsed = parsed.set(database=str(Path(parsed.database or "").expanduser()))
     return parsed.set(drivername=driver)
 
 
@@ -57,8 +62,7 @@ def create_engine(url: str, *, pool_size: int = 10, timeout: float = 10.0, name:
 
 
 def _sqlite(url: URL, timeout: float) -> AsyncEngine:
-    if url.database and url.database != ":memory:":
-        Path(url.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(
         url, pool_size=1, max_overflow=0, pool_timeout=timeout, connect_args={"timeout": timeout}
     )

@@ -1,6 +1,6 @@
 """Ids of rows: UUIDv7 as 32 hex digits, which sort by the time they were made."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from uuid_utils import uuid7
 
@@ -13,10 +13,10 @@ def new_id(at: datetime | None = None) -> str:
     """A new id that carries the time `at` (aware; now by default) to the millisecond."""
     if at is None:
         return uuid7().hex
-    return uuid7(nanoseconds=int((at - EPOCH).total_seconds() * 1_000_000) * 1_000).hex
+    return uuid7(nanoseconds=(at - EPOCH) // timedelta(microseconds=1) * 1_000).hex
 
 
 def first_id_at(at: datetime) -> str:
     """The smallest id that a row made at `at` (aware) can have: a bound for scans by id, not an id."""
-    milliseconds = max(0, int((at - EPOCH).total_seconds() * 1_000))
+    milliseconds = max(0, (at - EPOCH) // timedelta(milliseconds=1))
     return f"{milliseconds:012x}"[-_MILLISECOND_DIGITS:] + "0" * 20

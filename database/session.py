@@ -2,17 +2,23 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
+from typing import cast
 
-from sqlalchemy import event, text
+from sqlalchemy import ClauseElement, FromClause, Table, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
+from sqlalchemy.sql.visitors import iterate
 
 from app.common.errors import Unavailable
-from database.models.base import TenantOwned
+from database.models import Base, TenantOwned
 
 _TENANT = "tenant_id"
+# SQLSTATE classes: connection, no such login or database, rolled back (deadlock), no resources, time-out or shutdown,
+# lock not available.
+_PASSING = ("08", "28", "3D", "40", "53", "55P03", "57")
 
 
 class TenantViolation(Exception):
@@ -51,8 +57,8 @@ class Database:
         except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
             raise Unavailable("The database cannot be reached; try again.", retry_after=1) from error
         except DBAPIError as error:
-            if error.connection_invalidated:
-                raise Unavailable("The database connection was lost; try again.", retry_after=1) from error
+            if error.connection_invalidated or _is_passing(error):
+                raise Unavailable("The database cannot answer now; try again.", retry_after=1) from error
             raise
 
     async def ping(self) -> None:
@@ -65,22 +71,37 @@ class Database:
         await self._engine.dispose()
 
 
+def _is_passing(error: DBAPIError) -> bool:
+    """Whether PostgreSQL says that the statement was right but the moment was not. SQLite has OperationalError."""
+    return str(getattr(error.orig, "sqlstate", None) or "").startswith(_PASSING)
+
+
 class _GuardedSession(Session):
     """Scopes every ORM statement to the session's tenant and stamps new rows with it."""
 
 
 @event.listens_for(_GuardedSession, "do_orm_execute")
 def _scope(state: ORMExecuteState) -> None:
-    if not any(issubclass(mapper.class_, TenantOwned) for mapper in state.all_mappers):
+    # Wherever content stands in the statement: in a subquery, a join, behind a count. The mappers that SQLAlchemy
+    # names for a statement are those of its columns alone.
+    parts = iterate(cast("ClauseElement", state.statement))
+    if _content().isdisjoint(part for part in parts if isinstance(part, Table)):
         return
     tenant_id = state.session.info.get(_TENANT)
     if tenant_id is None:
         raise TenantViolation("content was asked for outside a tenant")
     if state.is_insert:
         raise TenantViolation("content is inserted by adding objects, which are stamped; not by statements")
+    if not state.is_orm_statement:
+        raise TenantViolation("content is asked for by its classes, which can be scoped; not by its tables")
     state.statement = state.statement.options(
         with_loader_criteria(TenantOwned, lambda cls: cls.tenant_id == tenant_id, include_aliases=True)
     )
+
+
+@cache
+def _content() -> frozenset[FromClause]:
+    return frozenset(mapper.local_table for mapper in Base.registry.mappers if issubclass(mapper.class_, TenantOwned))
 
 
 @event.listens_for(_GuardedSession, "before_flush")

@@ -50,7 +50,9 @@ class HistoryService:
     async def delete_conversation(self, principal: Principal, conversation_id: str) -> None:
         """Erase a conversation and all that belongs to it. Raises NotFound, or Conflict while a turn of it runs."""
         async with self._database.begin(principal.tenant_id) as session:
+            conversations = ConversationRepository(session)
+            if not await conversations.lock(conversation_id):
+                raise NotFound("There is no such conversation.", param="conversation_id", code="conversation_not_found")
             if await TurnRepository(session).any_running(conversation_id):
                 raise Conflict("A turn of the conversation is running; wait for its end.", retry_after=1)
-            if not await ConversationRepository(session).delete(conversation_id):
-                raise NotFound("There is no such conversation.", param="conversation_id", code="conversation_not_found")
+            await conversations.delete(conversation_id)

@@ -4,14 +4,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.common.errors import NotFound, Unauthenticated
+from sqlalchemy.exc import IntegrityError
+
+from app.common.errors import InvalidRequest, NotFound, Unauthenticated
 from database.clock import now
 from database.identifier import new_id
 from database.models import ApiKey, Tenant
 from database.repositories.key_repository import KeyRepository
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
-from services.key_token import Pepper, display_prefix, make_key, may_exist
+from services.key_token import MAXIMUM_LENGTH, MINIMUM_LENGTH, PREFIX, Pepper, display_prefix, make_key, may_exist
+from services.name import check_name
 from services.principal import Principal, Scope
 
 
@@ -44,7 +47,8 @@ class KeyService:
     async def create(
         self, tenant: str, name: str, scopes: Collection[Scope], *, lifetime: timedelta | None = None
     ) -> NewKey:
-        """Make a key for the tenant of that name. Raises NotFound."""
+        """Make a key for the tenant of that name. Raises NotFound, or InvalidRequest for a `name` that is none."""
+        check_name(name)
         async with self._database.begin_global() as session:
             owner = await TenantRepository(session).by_name(tenant)
             if owner is None:
@@ -57,8 +61,22 @@ class KeyService:
     async def bootstrap(self, tenant: str, secret: str | None, scopes: Collection[Scope]) -> NewKey | None:
         """The first tenant and its key, if there is no tenant at all; the key is `secret`, or else random.
 
-        Only while there is no tenant, so that a key that was revoked later never revives.
+        Only while there is no tenant, so that a key that was revoked later never revives. Raises InvalidRequest for a
+        secret that would never be let in.
         """
+        if secret is not None and not may_exist(secret):
+            raise InvalidRequest(
+                f"The first key must be {MINIMUM_LENGTH} to {MAXIMUM_LENGTH} visible ASCII characters, and not begin "
+                f"with {PREFIX!r} unless this service made it.",
+                param="bootstrap_api_key",
+            )
+        try:
+            return await self._bootstrap(tenant, secret or make_key(), scopes)
+        except IntegrityError:
+            # Another process, at the same moment, was first.
+            return None
+
+    async def _bootstrap(self, tenant: str, secret: str, scopes: Collection[Scope]) -> NewKey | None:
         async with self._database.begin_global() as session:
             tenants = TenantRepository(session)
             if await tenants.any():
@@ -67,7 +85,6 @@ class KeyService:
             owner = Tenant(id=new_id(at), name=tenant, created_at=at)
             tenants.add(owner)
             await session.flush()
-            secret = secret or make_key()
             row = self._row(owner.id, "first key", secret, scopes, at, None)
             KeyRepository(session).add(row)
         return NewKey(row, secret)

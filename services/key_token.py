@@ -8,10 +8,13 @@ import string
 import zlib
 
 PREFIX = "sk-chatglm-"
-MINIMUM_LENGTH = 32
+MINIMUM_LENGTH, MAXIMUM_LENGTH = 32, 512
 _ALPHABET = string.digits + string.ascii_letters
 _RANDOM, _CHECKSUM = 40, 6
 _OURS = re.compile(rf"{re.escape(PREFIX)}[0-9A-Za-z]{{{_RANDOM + _CHECKSUM}}}")
+
+# What a header can carry, unchanged on its way.
+_ANY = re.compile(rf"[!-~][ -~]{{{MINIMUM_LENGTH - 2},{MAXIMUM_LENGTH - 2}}}[!-~]")
 
 
 def make_key() -> str:
@@ -24,7 +27,7 @@ def may_exist(key: str) -> bool:
     """Whether a key could be stored at all: a malformed one costs no query. A bootstrap key may have any form."""
     if key.startswith(PREFIX):
         return _OURS.fullmatch(key) is not None and _checksum(key[:-_CHECKSUM]) == key[-_CHECKSUM:]
-    return MINIMUM_LENGTH <= len(key) <= 512
+    return _ANY.fullmatch(key) is not None
 
 
 def display_prefix(key: str) -> str:

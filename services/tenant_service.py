@@ -2,12 +2,13 @@
 
 from sqlalchemy.exc import IntegrityError
 
-from app.common.errors import Conflict
+from app.common.errors import Conflict, InvalidRequest
 from database.clock import now
 from database.identifier import new_id
 from database.models import Tenant
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
+from services.name import check_name
 
 
 class TenantService:
@@ -17,7 +18,10 @@ class TenantService:
         self._database = database
 
     async def create(self, name: str) -> Tenant:
-        """A new tenant. Raises Conflict if the name is taken."""
+        """A new tenant. Raises Conflict if the name is taken, InvalidRequest if it is none."""
+        if not name:
+            raise InvalidRequest("A tenant needs a name.", param="name")
+        check_name(name)
         at = now()
         tenant = Tenant(id=new_id(at), name=name, created_at=at)
         try:

@@ -27,6 +27,11 @@ class ConversationRepository:
         """The conversation of that id, if it is this tenant's."""
         return await self._session.scalar(select(Conversation).where(Conversation.id == conversation_id))
 
+    async def lock(self, conversation_id: str) -> bool:
+        """Let no turn of it begin until the transaction ends; whether there is such a conversation."""
+        statement = select(Conversation.id).where(Conversation.id == conversation_id).with_for_update()
+        return await self._session.scalar(statement) is not None
+
     async def items(self, conversation_id: str) -> list[Item]:
         """All that was said, in order."""
         statement = select(Item).where(Item.conversation_id == conversation_id).order_by(Item.position)

@@ -1,16 +1,68 @@
 """The migrations make what the models say, and can be taken back, with rows present."""
 
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
+from sqlalchemy import func, inspect, select
+from sqlalchemy.engine import Connection
 
 from database.engine import create_engine
+from database.models import Base
 from database.revision import is_current
+from database.session import Database
+from tests.conftest import make_tenant
+from tests.rows import store_one_of_each
 from tools.admin.database_command import alembic_config
+
+Result = TypeVar("Result")
 
 
 def test_up_makes_exactly_the_tables_of_the_models(empty_database_url: str) -> None:
     config = alembic_config(empty_database_url)
     command.upgrade(config, "head")
     command.check(config)
+
+
+def test_every_step_down_and_up_again_works_with_rows_in_every_table(empty_database_url: str) -> None:
+    config = alembic_config(empty_database_url)
+    command.upgrade(config, "head")
+    _fill(empty_database_url)
+    for _ in ScriptDirectory.from_config(config).walk_revisions():
+        command.downgrade(config, "-1")
+        command.upgrade(config, "+1")
+        command.downgrade(config, "-1")
+    assert _tables(empty_database_url) == {"alembic_version"}
+    command.upgrade(config, "head")
+    command.check(config)
+    _fill(empty_database_url)
+
+
+def test_up_again_keeps_every_row(empty_database_url: str) -> None:
+    config = alembic_config(empty_database_url)
+    command.upgrade(config, "head")
+    _fill(empty_database_url)
+    before = _counts(empty_database_url)
+    command.upgrade(config, "head")
+    assert _counts(empty_database_url) == before
+
+
+def test_two_that_migrate_at_once_both_succeed(empty_database_url: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CHATGLM_")}
+    environment |= {"CHATGLM_DATABASE_URL": empty_database_url, "CHATGLM_SECRET": "s" * 32}
+    upgrade = [sys.executable, "-m", "tools.admin", "database", "upgrade"]
+    both = [
+        subprocess.Popen(upgrade, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)
+    ]
+    ends = [(process.communicate()[0].decode(), process.returncode) for process in both]
+    assert [status for _, status in ends] == [0, 0], ends
+    command.check(alembic_config(empty_database_url))
 
 
 async def test_a_database_without_migrations_is_not_current(empty_database_url: str) -> None:
@@ -23,3 +75,58 @@ async def test_a_migrated_database_is_current(database_url: str) -> None:
     engine = create_engine(database_url)
     assert await is_current(engine)
     await engine.dispose()
+
+
+def test_a_database_that_was_taken_back_is_not_current(database_url: str) -> None:
+    command.downgrade(alembic_config(database_url), "-1")
+
+    async def current() -> bool:
+        engine = create_engine(database_url)
+        try:
+            return await is_current(engine)
+        finally:
+            await engine.dispose()
+
+    assert not asyncio.run(current())
+
+
+@pytest.mark.parametrize("name", sorted(Base.metadata.tables))
+def test_every_constraint_and_index_has_a_name_that_a_migration_can_drop(name: str) -> None:
+    table = Base.metadata.tables[name]
+    assert all(constraint.name for constraint in table.constraints)
+    assert all(index.name for index in table.indexes)
+
+
+def _fill(url: str) -> None:
+    async def fill() -> None:
+        database = Database(create_engine(url))
+        await store_one_of_each(database, await make_tenant(database, "somebody"))
+        await database.close()
+
+    asyncio.run(fill())
+    assert [name for name, count in _counts(url).items() if not count] == []
+
+
+def _counts(url: str) -> dict[str, int]:
+    return _on(
+        url,
+        lambda connection: {
+            table.name: connection.scalar(select(func.count()).select_from(table)) or 0
+            for table in Base.metadata.sorted_tables
+        },
+    )
+
+
+def _tables(url: str) -> set[str]:
+    return _on(url, lambda connection: set(inspect(connection).get_table_names()))
+
+
+def _on(url: str, work: Callable[[Connection], Result]) -> Result:
+    async def opened() -> Result:
+        engine = create_engine(url)
+        async with engine.connect() as connection:
+            result = await connection.run_sync(work)
+        await engine.dispose()
+        return result
+
+    return asyncio.run(opened())

@@ -3,6 +3,7 @@
 import sys
 
 import typer
+from alembic.util import CommandError
 
 from app.common.errors import AppError
 from app.settings import SettingsError
@@ -18,7 +19,7 @@ def main() -> None:
     """Run one command; what an administrator can put right is said in a sentence, with exit status 1."""
     try:
         cli()
-    except (AppError, SettingsError) as error:
+    except (AppError, SettingsError, CommandError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command line speaks on its terminal
         sys.exit(1)
 

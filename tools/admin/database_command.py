@@ -1,5 +1,6 @@
 """`database`: the schema."""
 
+import asyncio
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ from alembic import command
 from alembic.config import Config
 
 from app.settings import load_settings
+from database.engine import create_engine
+from database.session import Database
 
 cli = typer.Typer(no_args_is_help=True, help="The database's schema.")
 
@@ -25,13 +28,13 @@ def alembic_config(url: str) -> Config:
 @cli.command()
 def upgrade() -> None:
     """Bring the schema up to this version; nothing happens if it is."""
-    command.upgrade(alembic_config(load_settings().migration_database), "head")
+    command.upgrade(_reached_config(), "head")
 
 
 @cli.command()
 def downgrade(revision: Annotated[str, typer.Argument(help="The revision to go back to; base for none.")]) -> None:
     """Take migrations back. Their data is lost: make a backup first."""
-    command.downgrade(alembic_config(load_settings().migration_database), revision)
+    command.downgrade(_reached_config(), revision)
 
 
 @cli.command()
@@ -41,3 +44,18 @@ def check() -> None:
         config = alembic_config(f"sqlite:///{directory}/check.db")
         command.upgrade(config, "head")
         command.check(config)
+
+
+def _reached_config() -> Config:
+    """The configuration for the settings' database. Raises Unavailable if it is not there."""
+    url = load_settings().migration_database
+
+    async def reach() -> None:
+        database = Database(create_engine(url, pool_size=1))
+        try:
+            await database.ping()
+        finally:
+            await database.close()
+
+    asyncio.run(reach())
+    return alembic_config(url)

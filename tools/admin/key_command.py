@@ -22,7 +22,9 @@ def create(
     tenant: Annotated[str, typer.Argument(help="The tenant's name.")],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "",
     scope: Annotated[list[Scope] | None, typer.Option(help="Repeat for several; by default all but admin.")] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; by default never.")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="Days until it expires; never by default.")
+    ] = None,
     as_json: AsJson = False,  # noqa: FBT002 - an option of the command line
 ) -> None:
     """Make a key and print it, once. The first admin key: tenant create admin; key create admin --scope admin."""

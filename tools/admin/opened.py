@@ -8,23 +8,32 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from app.common.errors import Unavailable
 from app.settings import Settings, load_settings
 from database.engine import create_engine
+from database.revision import is_current
 from database.session import Database
 
 Result = TypeVar("Result")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+_WIDE = 2000
+
 
 def with_database(work: Callable[[Settings, Database], Awaitable[Result]]) -> Result:
-    """Do this work on the service's database."""
+    """Do this work on the service's database. Raises Unavailable if it is not there, or not of this version."""
 
     async def opened() -> Result:
         settings = load_settings()
-        database = Database(create_engine(settings.database, pool_size=1))
+        engine = create_engine(settings.database, pool_size=1)
+        database = Database(engine)
         try:
+            await database.ping()
+            if not await is_current(engine):
+                raise Unavailable("The database is not of this version; run: python -m tools.admin database upgrade")
             return await work(settings, database)
         finally:
             await database.close()
@@ -41,13 +50,20 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if not plain:
         typer.echo("none")
         return
-    table = Table(*plain[0])
+    table = Table()
+    for name in plain[0]:
+        table.add_column(name, no_wrap=True)
     for row in plain:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table)
+        table.add_row(*(escape(_cell(value)) for value in row.values()))
+    # Wider than any row: a key or an id that is cut to the terminal's width is of no use.
+    Console(width=_WIDE).print(table)
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds")
-    return ", ".join(value) if isinstance(value, list) else value
+    return value.isoformat(timespec="seconds") if isinstance(value, datetime) else value
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return ", ".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,84 @@
+"""Rows for tests: complete and valid, so that a test names only the columns it is about."""
+
+from datetime import timedelta
+from typing import Any
+
+from database.clock import now
+from database.identifier import new_id
+from database.models import Base, Conversation, Item, Lease, Tenant, Turn, TurnStatus, TurnText
+from database.session import Database
+from services.principal import Principal
+
+
+def a_tenant(name: str = "somebody") -> Tenant:
+    at = now()
+    return Tenant(id=new_id(at), name=name, created_at=at)
+
+
+def a_conversation(**columns: Any) -> Conversation:
+    at = now()
+    return Conversation(**{"id": new_id(at), "length": 0, "created_at": at, "used_at": at, **columns})
+
+
+def a_turn(principal: Principal, **columns: Any) -> Turn:
+    """Completed, unless `status` says otherwise."""
+    at = columns.get("created_at") or now()
+    finished = None if columns.get("status") == TurnStatus.RUNNING else at
+    defaults = {
+        "id": new_id(at),
+        "key_id": principal.key_id,
+        "endpoint": "/chat/new/message/",
+        "model": "a-model",
+        "parameters": {"temperature": 1.0},
+        "status": TurnStatus.COMPLETED,
+        "prompt_tokens": 3,
+        "created_at": at,
+        "finished_at": finished,
+    }
+    return Turn(**defaults | columns)
+
+
+def a_text(turn: Turn, prompt: str = "a question", response: str = "an answer") -> TurnText:
+    return TurnText(turn_id=turn.id, prompt=prompt, response=response)
+
+
+def an_item(conversation: Conversation, **columns: Any) -> Item:
+    at = now()
+    defaults = {
+        "id": new_id(at),
+        "conversation_id": conversation.id,
+        "position": 0,
+        "type": "message",
+        "role": "user",
+        "text": "a question",
+        "created_at": at,
+    }
+    return Item(**defaults | columns)
+
+
+def a_lease(principal: Principal, turn_id: str, **columns: Any) -> Lease:
+    defaults = {"turn_id": turn_id, "tenant_id": principal.tenant_id, "owner": new_id()}
+    return Lease(**defaults | {"expires_at": now() + timedelta(minutes=1)} | columns)
+
+
+async def store(database: Database, principal: Principal, *rows: Base) -> None:
+    """Insert in this order, in one transaction."""
+    async with database.begin(principal.tenant_id) as session:
+        for row in rows:
+            session.add(row)
+            await session.flush()
+
+
+async def store_one_of_each(database: Database, principal: Principal) -> list[Base]:
+    """A row in every table that a tenant's turns write; the tenant and its key are there already."""
+    conversation = a_conversation(user="a user")
+    turn = a_turn(principal, conversation_id=conversation.id, user="a user")
+    rows: list[Base] = [
+        conversation,
+        turn,
+        a_text(turn),
+        an_item(conversation, turn_id=turn.id),
+        a_lease(principal, turn.id),
+    ]
+    await store(database, principal, *rows)
+    return rows

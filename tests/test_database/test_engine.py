@@ -1,0 +1,94 @@
+"""Engines: which databases there are, and how SQLite is made safe."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+
+from database.clock import now
+from database.engine import create_engine, database_url
+from database.identifier import new_id
+from database.models import Tenant
+from database.session import Database
+
+
+@pytest.mark.parametrize(
+    ("given", "driver"),
+    [
+        ("sqlite:///a.db", "sqlite+aiosqlite"),
+        ("sqlite+aiosqlite:///a.db", "sqlite+aiosqlite"),
+        ("postgres://user@host/name", "postgresql+asyncpg"),
+        ("postgresql://user@host/name", "postgresql+asyncpg"),
+        ("postgresql+asyncpg://user@host/name", "postgresql+asyncpg"),
+    ],
+)
+def test_the_driver_is_chosen_by_the_service(given: str, driver: str) -> None:
+    assert database_url(given).drivername == driver
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://u:hush@host/name", "postgresql+psycopg://u:hush@host/name", "oracle://u:hush@host", "sqlite+x:///a"],
+)
+def test_an_unsupported_database_is_refused_by_its_name_alone(url: str) -> None:
+    with pytest.raises(ValueError, match="unsupported database") as caught:
+        database_url(url)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "postgresql//u:hush@host", "postgresql://u:hush@host:port/name"])
+def test_what_is_no_url_is_refused_without_telling_it(url: str) -> None:
+    with pytest.raises(ValueError, match="not the URL of a database") as caught:
+        database_url(url)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused_since_nobody_else_would_see_it(url: str) -> None:
+    with pytest.raises(ValueError, match="in memory"):
+        database_url(url)
+
+
+async def test_sqlite_keeps_what_it_confirmed_and_checks_references(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'new' / 'folder' / 'a.db'}")
+    async with engine.connect() as connection:
+        pragmas = {
+            name: (await connection.execute(text(f"PRAGMA {name}"))).scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
+        }
+    await engine.dispose()
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+
+
+async def test_a_path_from_the_home_directory_is_found_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    database = Database(create_engine("sqlite:///~/folder/a.db"))
+    await database.ping()
+    await database.close()
+    assert (tmp_path / "folder" / "a.db").exists()
+
+
+async def test_two_writers_that_check_then_write_on_sqlite_do_not_both_find_nothing(
+    tmp_path: Path, migrated_sqlite: Path
+) -> None:
+    path = shutil.copy(migrated_sqlite, tmp_path / "shared.db")
+    # Two engines, since one has one connection and would queue them itself.
+    writers = [Database(create_engine(f"sqlite:///{path}")) for _ in range(2)]
+    name = new_id()
+
+    async def ensure(database: Database) -> bool:
+        async with database.begin_global() as session:
+            missing = (await session.scalars(select(Tenant).where(Tenant.name.startswith(name)))).first() is None
+            if missing:
+                at = now()
+                session.add(Tenant(id=new_id(at), name=f"{name} {new_id()}", created_at=at))
+            return missing
+
+    for _ in range(5):
+        name = new_id()
+        made = await asyncio.gather(*(ensure(writer) for writer in writers * 4))
+        assert made.count(True) == 1
+    for writer in writers:
+        await writer.close()
