@@ -6,7 +6,7 @@ import socket
 import sys
 
 from app.bootstrap import bootstrap
-from app.common.errors import Unavailable
+from app.common.errors import AppError
 from app.common.logging import configure_logging
 from app.instance import AlreadyRunning, claim_instance
 from app.secret import load_secret
@@ -30,7 +30,7 @@ def main() -> int:
         configure_logging(settings.log_level)
         with claim_instance(settings.data_dir) as instance, _listen(settings) as listener:
             return asyncio.run(_serve(settings, listener, instance))
-    except (SettingsError, CannotStart, AlreadyRunning, Unavailable) as error:
+    except (SettingsError, CannotStart, AlreadyRunning, AppError) as error:
         print(f"The service cannot start.\n{error}", file=sys.stderr)  # noqa: T201 - for the person who started it
         return 2
 

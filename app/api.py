@@ -1,17 +1,22 @@
 """The API's process: `python -m app.api`, started by the supervisor on a socket that listens already."""
 
 import argparse
+import asyncio
 import socket
 import sys
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import uvicorn
 
 from app.common.logging import configure_logging
-from app.main import create_app
+from app.main import cancel_turns, create_app
 from app.secret import load_secret
 from app.settings import load_settings
+
+# How long cancelled streams may take to say so.
+_FAREWELL_SECONDS = 5
 
 
 def main() -> None:
@@ -39,11 +44,31 @@ def main() -> None:
         server_header=False,
         proxy_headers=True,
         forwarded_allow_ips=settings.trusted_proxies,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
+        timeout_graceful_shutdown=settings.shutdown_seconds + _FAREWELL_SECONDS,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, lambda: cancel_turns(app), settings.shutdown_seconds)
     threading.Thread(target=_watch_lifeline, args=(server,), daemon=True).start()
     server.run(sockets=[socket.socket(fileno=arguments.fd)])
+
+
+class _Server(uvicorn.Server):
+    """Cancels the turns that outlast the grace, so that their streams end with an error and not in silence."""
+
+    def __init__(self, config: uvicorn.Config, cancel: Callable[[], Coroutine[None, None, None]], grace: float) -> None:
+        super().__init__(config)
+        self._cancel = cancel
+        self._grace = grace
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for the connections to end, some of them because their turns are cancelled."""
+
+        async def cancel_later() -> None:
+            await asyncio.sleep(self._grace)
+            await self._cancel()
+
+        cancelling = asyncio.create_task(cancel_later())
+        await super().shutdown(sockets)
+        cancelling.cancel()
 
 
 def _watch_lifeline(server: uvicorn.Server) -> None:

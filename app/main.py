@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from app.common.handlers import install_handlers
 from app.controller import chat_controller, health_controller, history_controller
 from app.controller.body_limit import BodyLimit
+from app.controller.description import describe
 from app.controller.provided import Provided
 from app.settings import Settings
 from app.version import NAME, VERSION
@@ -45,7 +46,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
     """
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         database = Database(create_engine(settings.database, pool_size=settings.database_pool))
         engine = EngineClient(engine_socket)
         lease = timedelta(seconds=settings.lease_seconds)
@@ -53,6 +54,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         runner = TurnRunner(engine, turn_log)
         recovery = RecoveryService(database, turn_log, runner, lease=lease)
         await recovery.recover(dead_owner=instance)
+        app.state.runner = runner
         background = [asyncio.create_task(engine.run()), asyncio.create_task(recovery.run())]
         try:
             yield State(provided=_provided(settings, database, engine, runner, secret))
@@ -76,8 +78,15 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
     for controller in (health_controller, chat_controller, history_controller):
         app.include_router(controller.router)
     install_handlers(app)
+    describe(app)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     return app
+
+
+async def cancel_turns(app: FastAPI) -> None:
+    """Cancel what runs, with its partial text stored; whoever listens is told."""
+    runner: TurnRunner = app.state.runner
+    await runner.close()
 
 
 def _provided(

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from database.engine import database_url
 
 PREFIX = "CHATGLM_"
+ENV_FILE = ".env"
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "chatglm-api"
 
 
@@ -21,7 +23,8 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Every setting, with its default; each field's description is the documentation."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="forbid", frozen=True)
+    # What else is in .env is somebody else's; an unknown name with our prefix is found by `load_settings`.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8888, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
@@ -147,16 +150,15 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """The settings of this process. Raises SettingsError, which names every setting at fault."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
-    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    given = {*os.environ, *(name.upper() for name in dotenv_values(ENV_FILE))}
+    unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
     problems = [f"{name}: there is no such setting" for name in unknown]
     try:
         settings = Settings()
     except ValidationError as error:
         for issue in error.errors(include_input=False, include_url=False):
             name = "_".join(str(part) for part in issue["loc"]).upper()
-            label = name if name.startswith(PREFIX) else f"{PREFIX}{name}"
-            message = "there is no such setting" if issue["type"] == "extra_forbidden" else issue["msg"]
-            problems.append(f"{label}: {message}" if name else message)
+            problems.append(f"{PREFIX}{name}: {issue['msg']}" if name else issue["msg"])
         raise SettingsError("\n".join(problems)) from None
     if problems:
         raise SettingsError("\n".join(problems))

@@ -62,7 +62,11 @@ def create_engine(url: str, *, pool_size: int = 10, timeout: float = 10.0, name:
 
 
 def _sqlite(url: URL, timeout: float) -> AsyncEngine:
-    Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+    path = Path(url.database or "")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Everything that is said is in this file: no other user of the machine may read it. SQLite gives its journals the
+    # same mode.
+    path.touch(mode=0o600)
     engine = create_async_engine(
         url, pool_size=1, max_overflow=0, pool_timeout=timeout, connect_args={"timeout": timeout}
     )

@@ -78,7 +78,7 @@ class TurnLog:
                 turn.id,
                 status=end.status,
                 finish_reason=end.finish_reason,
-                error=None if end.error is None else end.error.code,
+                error=end.error.code if end.error is not None and end.status == TurnStatus.FAILED else None,
                 prompt_tokens=end.usage.prompt_tokens,
                 cached_tokens=end.usage.cached_tokens,
                 completion_tokens=end.usage.completion_tokens,

@@ -98,7 +98,9 @@ class TurnRunner:
         await asyncio.wait({pump, left})
         if pump.cancelled():
             plan.turn.append(plan.detokenizer.flush(cut=True))
-            return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=Unavailable("Cancelled."))
+            # Whoever still listens does so because the service stops.
+            stopped = Unavailable("The service is stopping; the answer so far is stored.", retry_after=1)
+            return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=stopped)
         if (error := pump.exception()) is not None:
             log.error("a turn failed", exc_info=error)
             failure = GenerationFailed("The answer could not be made.")

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from services.turn import LiveTurn, TurnEnd, Usage
+
 from database.clock import now
 from database.identifier import new_id
 from database.models import TurnStatus
 from services.principal import Principal
-from services.turn import LiveTurn, TurnEnd, Usage
 from services.turn_log import TurnOpening
 
 

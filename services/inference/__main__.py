@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
 from services.inference.engine import EngineCore
 from services.inference.engine_server import EngineServer
 from services.inference.progress import Progress

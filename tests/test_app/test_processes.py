@@ -100,13 +100,14 @@ def test_sigterm_lets_running_answers_finish_and_exits_cleanly(service: ServiceP
     assert service.process.wait(30) == 0
 
 
-def test_sigterm_cancels_what_outlasts_the_grace_and_stores_its_text(tmp_path: Path) -> None:
+def test_sigterm_cancels_what_outlasts_the_grace_says_so_and_stores_its_text(tmp_path: Path) -> None:
     env = environment(tmp_path, bootstrap_api_key=KEY, shutdown_seconds=1)
     with started_service(env, tmp_path / "log") as service:
-        response, _ = begin_stream(service, script("a" * 5000, rate=20))
+        response, lines = begin_stream(service, script("a" * 5000, rate=20))
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(30) == 0
+        assert '"service_unavailable"' in [line for line in lines if line][-1]
         response.close()
+        assert service.process.wait(30) == 0
     with started_service(env, tmp_path / "log") as service:
         (message,) = messages(service.client)
         assert message["status"] == "cancelled"
@@ -225,3 +226,11 @@ def readiness(client: httpx2.Client) -> str:
         return str(client.get("/readyz").json()["detail"])
     except httpx2.TransportError:
         return ""
+
+
+def test_what_the_service_writes_is_for_its_user_alone(tmp_path: Path) -> None:
+    env = environment(tmp_path / "data", bootstrap_api_key=KEY)
+    with started_service(env, tmp_path / "log"):
+        assert (tmp_path / "data").stat().st_mode & 0o077 == 0
+        for name in ("chatglm.db", "chatglm.db-wal", "secret", "engine.sock"):
+            assert (tmp_path / "data" / name).stat().st_mode & 0o077 == 0, name

@@ -78,3 +78,8 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_names_of_others_in_the_file_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("POSTGRES_PASSWORD=x\nHF_ENDPOINT=https://example.com\nCHATGLM_PORT=1111\n")
+    assert load_settings().port == 1111

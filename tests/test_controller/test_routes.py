@@ -107,3 +107,16 @@ async def test_a_missing_scope_is_forbidden(service: Service) -> None:
             response = await service.nobody.request(method, url, headers=headers, json={"prompt": "hi"})
             assert response.status_code == 403, (method, path, response.text)
             assert response.json()["error"]["code"] == "insufficient_scope"
+
+
+def test_no_route_says_that_it_answers_422() -> None:
+    description = application().openapi()
+    statuses = {
+        status
+        for path in description["paths"].values()
+        for operation in path.values()
+        for status in operation["responses"]
+    }
+    assert "422" not in statuses
+    assert "400" in statuses
+    assert "ValidationError" not in str(description)

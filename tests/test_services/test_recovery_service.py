@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import cast
 
 import pytest
+from services.turn import LiveTurn
 from sqlalchemy import select
 
 from app.common.errors import Unavailable
@@ -15,7 +16,6 @@ from database.models import Lease, Turn, TurnStatus, TurnText
 from database.session import Database
 from services.principal import Principal
 from services.recovery_service import RecoveryService
-from services.turn import LiveTurn
 from services.turn_log import TurnLog
 from services.turn_runner import TurnRunner
 from tests.conftest import TwoTenants

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from services.turn import TurnEnd
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
@@ -13,7 +14,6 @@ from database.models import Base, Conversation, Item, Lease, Turn, TurnStatus, T
 from database.session import Database
 from services.inference.message import Message
 from services.principal import Principal
-from services.turn import TurnEnd
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
 from tests.turns import a_live_turn, an_end, an_opening
