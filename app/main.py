@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from app.common.handlers import install_handlers
 from app.controller import chat_controller, health_controller, history_controller
+from app.controller.body_limit import BodyLimit
 from app.controller.provided import Provided
 from app.settings import Settings
 from app.version import NAME, VERSION
@@ -19,7 +20,7 @@ from database.engine import create_engine
 from database.session import Database
 from services.chat_service import ChatService
 from services.history_service import HistoryService
-from services.inference.client import EngineClient
+from services.inference.engine_client import EngineClient
 from services.key_service import KeyService
 from services.key_token import Pepper
 from services.recovery_service import RecoveryService
@@ -66,17 +67,16 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
     app = FastAPI(
         title=NAME,
         version=VERSION,
-        root_path=settings.root_path,
         redirect_slashes=False,
         redoc_url=None,
         # The original's clients post JSON without a Content-Type header.
         strict_content_type=False,
-        max_body_size=settings.max_body_bytes,
         lifespan=lifespan,
     )
     for controller in (health_controller, chat_controller, history_controller):
         app.include_router(controller.router)
     install_handlers(app)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     return app
 
 

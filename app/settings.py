@@ -106,9 +106,10 @@ class Settings(BaseSettings):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str | None) -> str | None:
-        if value is not None:
-            ZoneInfo(value)
-        return value
+        try:
+            return value and ZoneInfo(value).key
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError("there is no such time zone") from error
 
     @field_validator("root_path")
     @classmethod

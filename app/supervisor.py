@@ -90,7 +90,7 @@ class Supervisor:
 
     def _api_command(self, path: Path) -> list[str]:
         arguments = {"fd": self._listener.fileno(), "engine-socket": path, "instance": self._instance}
-        return [sys.executable, "-m", "app.server", *_options(arguments)]
+        return [sys.executable, "-m", "app.api", *_options(arguments)]
 
     def _engine_command(self, path: Path) -> list[str]:
         settings = self._settings

@@ -23,7 +23,7 @@ def database_url(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         # Their messages may quote a part of it, and with it the password.
-        raise ValueError("this is not a database URL: use sqlite:///… or postgresql://…") from None
+        raise ValueError("not the URL of a database: use sqlite:///… or postgresql://…") from None
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
         raise ValueError(f"unsupported database {parsed.drivername!r}: use sqlite:///… or postgresql://…")

@@ -5,13 +5,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, StringConstraints
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def _without_control_characters(text: str) -> str:
-    # PostgreSQL cannot store NUL; the others are never typed by people and often an attack on a terminal or a log.
+    # PostgreSQL cannot store NUL, and UTF-8 cannot write half a surrogate pair; the others are never typed by people
+    # and often an attack on a terminal or a log.
     if found := _CONTROL.search(text):
-        raise ValueError(f"contains the control character U+{ord(found.group()):04X}")
+        raise ValueError(f"contains U+{ord(found.group()):04X}, which is not text")
     return text
 
 

@@ -14,9 +14,9 @@ from database.session import Database
 from services.inference.codec import Codec, Codecs
 from services.inference.engine import Engine, EngineUnavailable, GenerationRequest, SamplingParams
 from services.inference.prompt import Message
+from services.live_turn import LiveTurn
 from services.principal import Principal
 from services.prompt_window import FittedPrompt, PromptWindow
-from services.turn import LiveTurn
 from services.turn_log import TurnOpening
 from services.turn_runner import TurnPlan, TurnRunner
 

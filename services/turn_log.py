@@ -14,8 +14,8 @@ from database.repositories.lease_repository import LeaseRepository
 from database.repositories.turn_repository import ConversationBusy, TurnRepository
 from database.session import Database
 from services.inference.prompt import Message
+from services.live_turn import LiveTurn, TurnEnd
 from services.principal import Principal
-from services.turn import LiveTurn, TurnEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

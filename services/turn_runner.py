@@ -18,7 +18,7 @@ from services.inference.engine import (
     Generation,
     GenerationRequest,
 )
-from services.turn import LiveTurn, TurnEnd, Usage
+from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.turn_log import TurnLog, TurnOpening
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ class TurnRunner:
                 accepted.set_result(None)
                 end = await self._generate(plan, generation)
         except (EngineOverloaded, EngineUnavailable) as refusal:
-            accepted.set_exception(Unavailable(refusal.message, code="overloaded", retry_after=refusal.retry_after))
+            code = "overloaded" if isinstance(refusal, EngineOverloaded) else "engine_unavailable"
+            accepted.set_exception(Unavailable(refusal.message, code=code, retry_after=refusal.retry_after))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the starter's to hear
             accepted.set_exception(error)
         else:

@@ -5,8 +5,8 @@ from typing import Any
 from database.clock import now
 from database.identifier import new_id
 from database.models import TurnStatus
+from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.principal import Principal
-from services.turn import LiveTurn, TurnEnd, Usage
 from services.turn_log import TurnOpening
 
 

@@ -8,12 +8,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from app.common.errors import AppError, BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound
+from app.common.errors import AppError, InvalidRequest, MethodNotAllowed, NotFound
 from schemas.error_schema import ErrorDetail, ErrorEnvelope
 
 log = logging.getLogger(__name__)
 
 _LONGEST_RETRY = 60
+_LONGEST_PARAM = 100
 
 
 def error_envelope(error: AppError) -> ErrorEnvelope:
@@ -57,7 +58,9 @@ def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     if issue["loc"] == ("body",) and issue["type"].startswith(("model", "missing")):
         wanted = "The body must be a JSON object, with a Content-Type of application/json or none."
         return error_response(InvalidRequest(wanted, code="invalid_json"))
-    param = ".".join(str(part) for part in issue["loc"][1:]) or None
+    # A field's name is the caller's: it may be long, or not even text that UTF-8 can write.
+    path = ".".join(str(part) for part in issue["loc"][1:])[:_LONGEST_PARAM]
+    param = path.encode("utf-8", "backslashreplace").decode() or None
     reason = str(issue["msg"]).removeprefix("Value error, ")
     message = f"{param}: {reason}" if param else reason
     return error_response(InvalidRequest(message, param=param, code="invalid_value"))
@@ -70,8 +73,7 @@ def _http_error(_request: Request, error: Exception) -> JSONResponse:
             known: AppError = NotFound("There is no such route.")
         case 405:
             known = MethodNotAllowed("This route does not know the method.")
-        case 413:
-            known = BodyTooLarge("The body is too large.")
+
         case _:
             known = InvalidRequest(str(error.detail))
     response = error_response(known)

@@ -16,7 +16,7 @@ from app.controller.sse import KEEP_ALIVE, EventStream, whole
 from schemas.chat_schema import Answer, HistoryMessage, NewMessage, TokenUsage
 from services.chat_service import ChatRequest
 from services.inference.prompt import Message
-from services.turn import LiveTurn, TextDelta, TurnEnd, TurnEvent, Usage
+from services.live_turn import LiveTurn, TextDelta, TurnEnd, TurnEvent, Usage
 
 router = APIRouter(prefix="/chat", tags=["chat"])
 _ENDPOINT = "/chat/new/message/"

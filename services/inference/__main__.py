@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.inference.engine import EngineCore
+from services.inference.engine_server import EngineServer
 from services.inference.progress import Progress
 from services.inference.scripted import ScriptedCore
-from services.inference.server import EngineServer
 
 log = logging.getLogger("services.inference")
 
@@ -54,14 +54,13 @@ async def _serve(arguments: argparse.Namespace) -> int:
         # A thread that loads cannot be stopped; the process can.
         os._exit(0)
     core = loading.result()
-    if core is None:
-        return _UNUSABLE
-    _announce(core)
-    server.serve(core)
-    await stopping.wait()
-    await server.close()
+    if core is not None:
+        _announce(core)
+        server.serve(core)
+        await stopping.wait()
     lifeline.cancel()
-    return 0
+    await server.close()
+    return _UNUSABLE if core is None else 0
 
 
 async def _lifeline(stopping: asyncio.Event) -> None:
@@ -78,7 +77,8 @@ def _build(arguments: argparse.Namespace, report: Callable[[float, str], None]) 
     # Before torch is imported: threads that spin while they wait starve the API on a small machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
-    from services.inference.native.build import ModelError, build  # noqa: PLC0415 - torch is heavy, and not always wanted
+    from services.inference.native.build import build  # noqa: PLC0415 - torch is heavy, and not always wanted
+    from services.inference.native.errors import ModelError  # noqa: PLC0415
 
     try:
         return build(

@@ -159,7 +159,7 @@ class Engine(Protocol):
 
 
 class EngineCore(Protocol):
-    """What generates, inside the engine's own process. `services.inference.server` puts it on a socket.
+    """What generates, inside the engine's own process. `services.inference.engine_server` puts it on a socket.
 
     `submit` and `abort` may be called from any thread and return at once; both are idempotent on ids that have ended.
     Every submitted generation ends with exactly one End or Failed, unless it was aborted: then nothing more comes of it

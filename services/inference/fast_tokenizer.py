@@ -108,9 +108,7 @@ def _token_bytes(backend: Backend, decoders: set[str], literal: Mapping[int, byt
             byte = _BYTE_PIECE.fullmatch(piece) if "ByteFallback" in decoders else None
             table[i] = bytes.fromhex(byte[1]) if byte else piece.replace("▁", " ").encode()
     else:
-        raise TokenizerError(
-            f"tokenizer.json decodes by {sorted(decoders)}; byte-level and SentencePiece-like are read"
-        )
+        raise TokenizerError(f"tokenizer.json decodes by {sorted(decoders)}; only byte pieces can be streamed exactly")
     for i, text in literal.items():
         table[i] = text
     return table

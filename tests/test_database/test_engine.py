@@ -40,7 +40,7 @@ def test_an_unsupported_database_is_refused_by_its_name_alone(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["", "nonsense", "postgresql//u:hush@host", "postgresql://u:hush@host:port/name"])
 def test_what_is_no_url_is_refused_without_telling_it(url: str) -> None:
-    with pytest.raises(ValueError, match="is not a database URL") as caught:
+    with pytest.raises(ValueError, match="not the URL of a database") as caught:
         database_url(url)
     assert "hush" not in str(caught.value)
 

@@ -13,9 +13,9 @@ from database.engine import create_engine
 from database.identifier import new_id
 from database.models import Lease, Turn, TurnStatus, TurnText
 from database.session import Database
+from services.live_turn import LiveTurn
 from services.principal import Principal
 from services.recovery_service import RecoveryService
-from services.turn import LiveTurn
 from services.turn_log import TurnLog
 from services.turn_runner import TurnRunner
 from tests.conftest import TwoTenants

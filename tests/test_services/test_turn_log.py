@@ -12,8 +12,8 @@ from database.clock import now
 from database.models import Base, Conversation, Item, Lease, Turn, TurnStatus, TurnText
 from database.session import Database
 from services.inference.message import Message
+from services.live_turn import TurnEnd
 from services.principal import Principal
-from services.turn import TurnEnd
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
 from tests.turns import a_live_turn, an_end, an_opening

@@ -54,6 +54,7 @@ class EngineServer:
         self._core: EngineCore | None = None
         self._stage = Loading(0.0, "starting")
         self._connections: set[_Connection] = set()
+        self._handlers: set[asyncio.Task[None]] = set()
         self._owners: dict[str, _Connection] = {}
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
@@ -68,6 +69,8 @@ class EngineServer:
             self._server.close()
         for connection in list(self._connections):
             connection.writer.transport.abort()
+        # Torn down by the end of the loop instead, they would end in tracebacks.
+        await asyncio.gather(*self._handlers)
         if self._core is not None:
             await asyncio.to_thread(self._core.close)
 
@@ -87,6 +90,9 @@ class EngineServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(writer)
         self._connections.add(connection)
+        handler = asyncio.current_task()
+        assert handler is not None  # noqa: S101 - the streams run this as a task
+        self._handlers.add(handler)
         connection.send(self._stage if self._core is None else Ready(self._core.limits))
         try:
             while True:
@@ -96,6 +102,7 @@ class EngineServer:
         finally:
             self._connections.discard(connection)
             self._drop(connection)
+            self._handlers.discard(handler)
             writer.close()
 
     def _handle(self, connection: _Connection, message: ToServer) -> None:

@@ -1,4 +1,4 @@
-"""The API's process: `python -m app.server`, started by the supervisor on a socket that listens already."""
+"""The API's process: `python -m app.api`, started by the supervisor on a socket that listens already."""
 
 import argparse
 import socket
@@ -16,7 +16,7 @@ from app.settings import load_settings
 
 def main() -> None:
     """Serve until told to stop, or until whoever started this is gone."""
-    parser = argparse.ArgumentParser(prog="python -m app.server")
+    parser = argparse.ArgumentParser(prog="python -m app.api")
     parser.add_argument("--fd", type=int, required=True, help="the listening socket")
     parser.add_argument("--engine-socket", type=Path, required=True)
     parser.add_argument("--instance", required=True)
@@ -34,6 +34,7 @@ def main() -> None:
         loop="uvloop",
         http="httptools",
         lifespan="on",
+        root_path=settings.root_path,
         log_config=None,
         server_header=False,
         proxy_headers=True,

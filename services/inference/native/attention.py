@@ -1,0 +1,132 @@
+"""Attention over the cache, behind transformers' interface, so that any of its decoder classes can be run packed.
+
+A step's tokens of all sequences are packed into one row. The weights see them as one batch; here each sequence attends
+to its own span of the cache.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+ATTENTION = "chatglm_api_spans"
+# What a model may pass along that changes the result and that this attention does not know.
+_UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias", "cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence's part of a step.
+
+    Attributes:
+        first: its first token in the packed row.
+        count: its tokens in the packed row.
+        start: its first token in the cache.
+        length: its tokens in the cache, this step's included.
+        mask: bool [count, length], what each token may see; None for a single token and for a prompt's first chunk.
+    """
+
+    first: int
+    count: int
+    start: int
+    length: int
+    mask: torch.Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A step: where its tokens go and what they see.
+
+    Attributes:
+        keys, values: the cache of each layer, [1, kv_heads, tokens, head_dim].
+        slots: int64 [T], the cache token that each packed token is written to.
+        rows: the sequences, in packed order.
+    """
+
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
+    slots: torch.Tensor
+    rows: list[Row]
+
+
+def chunk_mask(count: int, length: int, device: torch.device) -> torch.Tensor | None:
+    """The mask of a chunk whose last token is number `length` of its sequence: bool [count, length] or None."""
+    if count in (1, length):
+        return None
+    return torch.ones(count, length, dtype=torch.bool, device=device).tril_(length - count)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001  transformers passes it by position; it is None here
+    *,
+    packed: Packed,
+    scaling: float | None = None,
+    **kwargs: object,
+) -> tuple[torch.Tensor, None]:
+    """Write the packed keys and values to the cache and attend to each sequence's span.
+
+    Args:
+        module: the layer; only its `layer_idx` is used.
+        query: [1, heads, T, head_dim], rotated.
+        key: [1, kv_heads, T, head_dim], rotated.
+        value: [1, kv_heads, T, head_dim].
+        attention_mask: not used.
+        packed: the step.
+        scaling: of the scores; None for 1 / sqrt(head_dim).
+        kwargs: what else the model class passes.
+
+    Returns:
+        [1, T, heads, head_dim], and None for the weights.
+
+    Raises:
+        NotImplementedError: the model wants a kind of attention that this is not.
+    """
+    for name in _UNSUPPORTED:
+        if kwargs.get(name) is not None:
+            raise NotImplementedError(f"attention with {name}")
+    layer = int(module.layer_idx)  # type: ignore[arg-type]  # every attention layer of transformers has it
+    keys, values = packed.keys[layer], packed.values[layer]
+    keys.index_copy_(2, packed.slots, key)
+    values.index_copy_(2, packed.slots, value)
+    parts = [_attend_row(query, keys, values, row, scaling) for row in packed.rows]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0), None
+
+
+def _attend_row(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, row: Row, scaling: float | None
+) -> torch.Tensor:
+    """Attention of one sequence: [count, heads, head_dim]."""
+    heads, width = query.shape[1], query.shape[3]
+    groups = keys.shape[1]
+    mine = query[0, :, row.first : row.first + row.count]
+    k = keys[:, :, row.start : row.start + row.length]
+    v = values[:, :, row.start : row.start + row.length]
+    if row.count == 1:
+        # One token sees everything, so the heads that share keys can stand as several queries of one head.
+        mine = mine.reshape(1, groups, heads // groups, width)
+        return scaled_dot_product_attention(mine, k, v, scale=scaling).reshape(1, heads, width)
+    mine = mine.reshape(groups, heads // groups, row.count, width)
+    shape = (groups, heads // groups, row.length, width)
+    out = scaled_dot_product_attention(
+        mine,
+        k[0].unsqueeze(1).expand(shape),
+        v[0].unsqueeze(1).expand(shape),
+        attn_mask=row.mask,
+        is_causal=row.mask is None,
+        scale=scaling,
+    )
+    return out.permute(2, 0, 1, 3).reshape(row.count, heads, width)
+
+
+def register() -> None:
+    """Make `attn_implementation=ATTENTION` known to transformers.
+
+    No mask function goes with it: transformers then builds none, and saves a look at the positions that would make a
+    GPU wait in each step.
+    """
+    AttentionInterface.register(ATTENTION, attend)

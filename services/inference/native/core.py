@@ -1,0 +1,173 @@
+"""The engine's loop: requests in, events out, one thread."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Protocol
+
+from services.inference.engine import Delta, End, EngineLimits, Event, Failed, FinishReason, GenerationRequest
+from services.inference.native.scheduler import Scheduler
+from services.inference.native.sequence import Chunk, Sequence
+
+_log = logging.getLogger(__name__)
+_EXIT_STATUS = 70
+
+
+class StepRunner(Protocol):
+    """What computes a step; `runner.Runner` is the one that does it with a model."""
+
+    def run(self, chunks: list[Chunk]) -> list[int | None]:
+        """The drawn token of each chunk that samples, in order; None where there is none to be had."""
+        ...
+
+
+def exit_process() -> None:
+    """End the process at once. A device that is lost comes back only with a new one."""
+    logging.shutdown()
+    os._exit(_EXIT_STATUS)
+
+
+class NativeCore:
+    """Generates with a model of this process; implements `EngineCore`.
+
+    Args:
+        runner: computes the steps.
+        scheduler: decides them.
+        limits: of the model and its cache.
+        unrecoverable: whether the runner is of no use after an error.
+        on_lost: called in the engine's thread after such an error, and when the loop itself breaks.
+    """
+
+    def __init__(
+        self,
+        runner: StepRunner,
+        scheduler: Scheduler,
+        limits: EngineLimits,
+        *,
+        unrecoverable: Callable[[BaseException], bool],
+        on_lost: Callable[[], None] = exit_process,
+    ) -> None:
+        self._runner = runner
+        self._scheduler = scheduler
+        self._limits = limits
+        self._unrecoverable = unrecoverable
+        self._on_lost = on_lost
+        self._inbox: SimpleQueue[GenerationRequest | str | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def limits(self) -> EngineLimits:
+        """The model's limits."""
+        return self._limits
+
+    def start(self, emit: Callable[[list[Event]], None]) -> None:
+        """Generate in a thread of its own, which calls `emit` once a step with all that step's events."""
+        self._thread = threading.Thread(target=self._run, args=(emit,), name="native-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Queue a request; one that can never run ends as Failed."""
+        self._inbox.put(request)
+
+    def abort(self, request_id: str) -> None:
+        """Stop a generation, queued or running."""
+        self._inbox.put(request_id)
+
+    def close(self) -> None:
+        """Stop the thread after the step it is in; what runs is dropped."""
+        self._inbox.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, emit: Callable[[list[Event]], None]) -> None:
+        try:
+            self._loop(emit)
+        except Exception:  # noqa: BLE001  whatever it was, the engine is gone
+            # A thread that dies in silence would leave every caller waiting.
+            _log.exception("the engine's loop broke")
+            self._on_lost()
+
+    def _loop(self, emit: Callable[[list[Event]], None]) -> None:
+        while True:
+            events: list[Event] = []
+            if not self._receive(events, wait=True):
+                return
+            lost = self._step(events)
+            if events:
+                emit(events)
+            if lost:
+                self._on_lost()
+                return
+
+    def _receive(self, events: list[Event], *, wait: bool) -> bool:
+        """Take what has arrived, if asked wait for it when there is nothing to do; False to stop."""
+        while not self._inbox.empty() or (wait and self._scheduler.idle and not events):
+            message = self._inbox.get()
+            if message is None:
+                return False
+            if isinstance(message, str):
+                self._scheduler.remove(message)
+            else:
+                self._accept(message, events)
+        return True
+
+    def _accept(self, request: GenerationRequest, events: list[Event]) -> None:
+        # A token id outside the vocabulary would fail everything in its step, on CUDA the whole process.
+        valid = request.prompt_ids and request.max_tokens > 0
+        if not valid or not all(0 <= token < self._limits.vocabulary for token in request.prompt_ids):
+            message = "The prompt must be token ids of the model's vocabulary, and max_tokens at least 1."
+            events.append(Failed(request.id, "invalid_request", message, retryable=False))
+            return
+        try:
+            self._scheduler.add(request)
+        except ValueError:
+            _log.warning("request %s refused", request.id, exc_info=True)
+            message = f"Prompt and answer do not fit the context window of {self._limits.context_window} tokens."
+            events.append(Failed(request.id, "context_length_exceeded", message, retryable=False))
+
+    def _step(self, events: list[Event]) -> bool:
+        """Plan and compute one step; True when the runner is of no use any more."""
+        plan = self._scheduler.plan(time.monotonic())
+        for sequence in plan.expired:
+            message = "The request waited too long for its turn."
+            events.append(Failed(sequence.request.id, "deadline", message, retryable=True))
+        if not plan.chunks:
+            return False
+        try:
+            tokens = iter(self._runner.run(plan.chunks))
+        except Exception as error:  # noqa: BLE001  one bad step must not end the others
+            lost = self._unrecoverable(error)
+            _log.exception("a step of %d requests failed", len(plan.chunks))
+            everyone = [*self._scheduler.running, *self._scheduler.waiting]
+            failed = everyone if lost else [chunk.sequence for chunk in plan.chunks]
+            events.extend(self._fail(sequence, "engine_lost" if lost else "generation_failed") for sequence in failed)
+            return lost
+        for chunk in plan.chunks:
+            samples = chunk.samples
+            chunk.sequence.computed += chunk.count
+            if samples:
+                events.extend(self._advance(chunk.sequence, next(tokens)))
+        return False
+
+    def _advance(self, sequence: Sequence, token: int | None) -> Iterator[Event]:
+        """Append a drawn token; end the sequence where it ends."""
+        if token is None:
+            _log.error("request %s: the model's output is not finite", sequence.request.id)
+            yield self._fail(sequence, "generation_failed")
+            return
+        request = sequence.request
+        sequence.output.append(token)
+        stopped = token in request.sampling.stop_ids
+        if not stopped:
+            yield Delta(request.id, [token])
+        if stopped or len(sequence.output) == request.max_tokens:
+            self._scheduler.remove(request.id)
+            reason: FinishReason = "stop" if stopped else "length"
+            yield End(request.id, reason, len(request.prompt_ids), 0, len(sequence.output))
+
+    def _fail(self, sequence: Sequence, kind: str) -> Failed:
+        self._scheduler.remove(sequence.request.id)
+        return Failed(sequence.request.id, kind, "The engine could not finish this answer.", retryable=True)

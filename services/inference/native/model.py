@@ -1,0 +1,133 @@
+"""Where a model's files are: a name from the settings becomes a local directory."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from tqdm.auto import tqdm  # type: ignore[import-untyped]  # ships no types
+
+from services.inference.native import demo
+from services.inference.native.errors import ModelError
+
+__all__ = ["CUDA_DEFAULT", "ModelError", "ModelFiles", "Progress", "resolve"]
+
+Progress = Callable[[float, str], None]
+
+CUDA_DEFAULT = "zai-org/chatglm3-6b"
+_DATA = ["*.json", "tokenizer.model", "*.jinja", "*.txt"]
+_SAFETENSORS = "*.safetensors"
+_PICKLED = "*.bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFiles:
+    """A model on this machine.
+
+    Attributes:
+        name: what to call it.
+        directory: its configuration, weights and tokenizer.
+        demo: whether it is the bundled demo model.
+    """
+
+    name: str
+    directory: Path
+    demo: bool = False
+
+
+def resolve(model: str, *, cache_dir: Path, revision: str | None, cuda: bool, progress: Progress) -> ModelFiles:
+    """Find a model's files, and fetch or convert them where that has to be done first.
+
+    Args:
+        model: `auto`, `demo`, a directory, or an id on the hub.
+        cache_dir: where the converted demo model is kept; hub models are kept where huggingface_hub keeps them.
+        revision: branch, tag or commit on the hub.
+        cuda: whether `auto` may mean a model that needs a GPU.
+        progress: is told the fraction done, in [0, 1], and what is being done.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be had.
+    """
+    if model == "auto":
+        model = CUDA_DEFAULT if cuda else "demo"
+    if model == "demo":
+        return ModelFiles(name=demo.NAME, directory=demo.prepare(cache_dir, progress), demo=True)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return ModelFiles(name=model, directory=path.resolve())
+    if path.exists():
+        raise ModelError(f"CHATGLM_MODEL must name a directory, and {model} is a file.")
+    if model.startswith(("/", ".", "~")) or model.count("/") > 1:
+        raise ModelError(f"CHATGLM_MODEL names the directory {model}, which does not exist.")
+    return ModelFiles(name=model, directory=_download(model, revision, progress))
+
+
+def _download(model: str, revision: str | None, progress: Progress) -> Path:
+    try:
+        return Path(_snapshot(model, revision, progress))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"The model {model} needs an accepted licence and a token: set HF_TOKEN, or name a directory."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"The model {model} has no revision {revision}.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"There is no directory and no public hub model called {model}.") from error
+    except HFValidationError as error:
+        raise ModelError(f"{model} is neither a directory nor a valid hub id such as {CUDA_DEFAULT}.") from error
+    except Exception as error:
+        # Which of a dozen exceptions an unreachable hub ends in depends on proxies, DNS and library versions.
+        raise ModelError(
+            f"The model {model} is not on this machine and could not be downloaded ({type(error).__name__}): "
+            "set HF_ENDPOINT to a mirror that can be reached, or CHATGLM_MODEL to a directory with the model's files."
+        ) from error
+
+
+def _snapshot(model: str, revision: str | None, progress: Progress) -> str:
+    """The local snapshot of a hub model: data only, never its code."""
+    progress(0.0, f"looking for {model}")
+    try:
+        files = HfApi().list_repo_files(model, revision=revision)
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+        raise
+    except Exception:
+        # Offline, what an earlier start fetched will do.
+        try:
+            return snapshot_download(model, revision=revision, local_files_only=True)
+        except LocalEntryNotFoundError:
+            pass
+        raise
+    safe = any("/" not in name and name.endswith(".safetensors") for name in files)
+    return snapshot_download(
+        model,
+        revision=revision,
+        allow_patterns=[*_DATA, _SAFETENSORS if safe else _PICKLED],
+        # A pattern's star matches slashes too; subdirectories hold other formats of the same weights.
+        ignore_patterns=["*/*"],
+        tqdm_class=_bar(model, progress),
+    )
+
+
+def _bar(model: str, progress: Progress) -> type[Any]:
+    """A progress bar class that reports bytes to `progress` and draws nothing."""
+
+    class Bar(tqdm):  # type: ignore[misc]  # untyped base
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)
+            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})
+
+        def display(self, *_args: Any, **_kwargs: Any) -> bool:
+            if self.unit == "B" and self.total:
+                progress(min(self.n / self.total, 1.0), f"downloading {model} ({self.n / 1e9:.1f} GB)")
+            return True
+
+    return Bar

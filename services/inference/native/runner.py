@@ -1,0 +1,109 @@
+"""One step of the model: from chunks of sequences to the tokens that follow them."""
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+from services.inference.engine import GenerationRequest
+from services.inference.native.attention import Packed, Row, chunk_mask
+from services.inference.native.sampling import sample
+from services.inference.native.sequence import Chunk, Sequence
+
+
+def token_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
+    """Bytes of cache that one token takes in all layers."""
+    groups, width = _head_shape(config)
+    layers: int = config.num_hidden_layers
+    return 2 * layers * groups * width * dtype.itemsize
+
+
+def unrecoverable(error: BaseException) -> bool:
+    """Whether the device is lost to this process: after most CUDA errors every later call fails too."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    lost = getattr(torch, "AcceleratorError", None)
+    return (lost is not None and isinstance(error, lost)) or "CUDA error" in str(error)
+
+
+class Runner:
+    """A model and its cache.
+
+    Args:
+        model: a decoder of transformers, loaded with `attention.ATTENTION`, in evaluation mode.
+        tokens: size of the cache.
+        seed: of the sampling; None for a random one.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, tokens: int, seed: int | None = None) -> None:
+        self._model = model
+        self._device = model.device
+        self._generator = torch.Generator(self._device)
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(seed)
+        groups, width = _head_shape(model.config)
+        shape = (model.config.num_hidden_layers, 2, tokens, groups, width)
+        arena = torch.empty(shape, dtype=model.dtype, device=self._device)
+        # Tokens are rows in memory, so that a sequence's span is one piece; attention wants heads before tokens.
+        self._keys = [layer[0].transpose(0, 1).unsqueeze(0) for layer in arena]
+        self._values = [layer[1].transpose(0, 1).unsqueeze(0) for layer in arena]
+
+    def warm_up(self) -> None:
+        """Run a step whose results nobody wants, while nothing else runs.
+
+        Raises:
+            NotImplementedError: the model needs a kind of attention that this engine lacks.
+        """
+        request = GenerationRequest(id="", tenant="", prompt_ids=[0, 0], max_tokens=1)
+        self.run([Chunk(Sequence(request, start=0), 2)])
+
+    def run(self, chunks: list[Chunk]) -> list[int | None]:
+        """Compute a step.
+
+        Args:
+            chunks: at least one; no two of the same sequence.
+
+        Returns:
+            The drawn token of each chunk that `samples`, in order; None where the model's output was not usable.
+        """
+        with torch.inference_mode():
+            logits = self._logits(chunks)
+            params = [chunk.sequence.request.sampling for chunk in chunks if chunk.samples]
+            return sample(logits, params, self._generator) if params else []
+
+    def _logits(self, chunks: list[Chunk]) -> torch.Tensor:
+        """Float32 [chunks that sample, vocabulary]."""
+        ids: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        last: list[int] = []
+        rows: list[Row] = []
+        for chunk in chunks:
+            sequence, begin, end = chunk.sequence, chunk.sequence.computed, chunk.sequence.computed + chunk.count
+            mask = chunk_mask(chunk.count, end, self._device)
+            rows.append(Row(len(ids), chunk.count, sequence.start, end, mask))
+            ids += sequence.next_ids(chunk.count)
+            positions += range(begin, end)
+            slots += range(sequence.start + begin, sequence.start + end)
+            if chunk.samples:
+                last.append(len(ids) - 1)
+        output = self._model(
+            input_ids=self._tensor(ids).unsqueeze(0),
+            position_ids=self._tensor(positions).unsqueeze(0),
+            use_cache=False,
+            logits_to_keep=self._tensor(last),
+            packed=Packed(self._keys, self._values, self._tensor(slots), rows),
+        )
+        logits: torch.Tensor = output.logits
+        return logits[0].float()
+
+    def _tensor(self, values: list[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+
+def _head_shape(config: PretrainedConfig) -> tuple[int, int]:
+    """Key-value heads and the size of one."""
+    heads = config.num_attention_heads
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return groups, width

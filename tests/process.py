@@ -1,0 +1,110 @@
+"""The whole service as its own processes, as `make run` starts it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from app.settings import PREFIX
+
+ROOT = Path(__file__).parent.parent
+KEY = "a bootstrap key of the tests, long enough"
+
+
+@dataclass(frozen=True)
+class ServiceProcess:
+    """A started service."""
+
+    process: subprocess.Popen[str]
+    client: httpx2.Client
+    url: str
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        """Returns when /readyz says 200."""
+        give_up = time.monotonic() + seconds
+        while True:
+            assert self.process.poll() is None, "the service has stopped"
+            try:
+                if self.client.get("/readyz").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
+            assert time.monotonic() < give_up, "the service does not become ready"
+
+    def children(self) -> list[int]:
+        """Process ids of the engine and the API."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
+
+    def child(self, module: str) -> int:
+        """The process id of the child that runs this module."""
+        for pid in self.children():
+            if module in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+                return pid
+        raise AssertionError(f"no child runs {module}")
+
+    def kill_everything(self) -> None:
+        """`kill -9` of the whole service."""
+        for pid in [self.process.pid, *self.children()]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def environment(data_dir: Path, **settings: object) -> dict[str, str]:
+    """A clean environment with these settings."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    fields: dict[str, object] = {"data_dir": data_dir, "engine": "scripted", "port": free_port(), **settings}
+    return inherited | {f"{PREFIX}{name.upper()}": str(value) for name, value in fields.items()}
+
+
+def free_port() -> int:
+    """A port of the loopback that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def run_module(module: str, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `python -m module` to its end."""
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def started_service(env: dict[str, str], log: Path) -> Iterator[ServiceProcess]:
+    """Migrate, start, wait until it is ready; killed at the end if it still runs."""
+    upgraded = run_module("tools.admin", "database", "upgrade", env=env)
+    assert upgraded.returncode == 0, upgraded.stderr
+    url = f"http://127.0.0.1:{env['CHATGLM_PORT']}"
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with log.open("a") as output, httpx2.Client(base_url=url, headers=headers, timeout=30) as client:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app"], env=env, cwd=ROOT, stdout=output, stderr=output, text=True
+        )
+        service = ServiceProcess(process, client, url)
+        try:
+            service.wait_until_ready()
+            yield service
+        finally:
+            if process.poll() is None:
+                service.kill_everything()
+
+
+def messages(client: httpx2.Client) -> list[dict[str, object]]:
+    """The caller's log, newest first."""
+    found: list[dict[str, object]] = client.get("/chat/get/messages/", params={"limit": 100}).json()["messages"]
+    return found
+
+
+def script(say: str, **fields: object) -> str:
+    """A prompt that the scripted engine answers so."""
+    return json.dumps({"say": say, **fields}, ensure_ascii=False)

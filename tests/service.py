@@ -1,0 +1,126 @@
+"""The service under test, on a real socket, with the scripted engine on another."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import uvicorn
+
+from app.main import create_app
+from app.settings import Settings
+from database.engine import create_engine
+from database.session import Database
+from services.inference.engine_server import EngineServer
+from services.inference.scripted import ScriptedCore
+from services.key_service import KeyService
+from services.key_token import Pepper
+from services.principal import TENANT_SCOPES
+from services.tenant_service import TenantService
+
+SECRET = b"a secret of the tests, long enough"
+NEW_MESSAGE = "/chat/new/message/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A running service, and callers of two tenants."""
+
+    url: str
+    database: Database
+    keys: KeyService
+    ours: httpx2.AsyncClient
+    theirs: httpx2.AsyncClient
+    nobody: httpx2.AsyncClient
+    engine_server: EngineServer
+
+
+def script(say: str = "", **fields: Any) -> str:
+    """A prompt that the scripted engine answers so."""
+    return json.dumps({"say": say, **fields}, ensure_ascii=False)
+
+
+async def events_of(response: httpx2.Response) -> list[dict[str, Any]]:
+    """The JSON of a response's events."""
+    return [
+        json.loads(line.removeprefix("data: ")) async for line in response.aiter_lines() if line.startswith("data: ")
+    ]
+
+
+async def stream(client: httpx2.AsyncClient, prompt: str, **body: Any) -> list[dict[str, Any]]:
+    """All events of a streamed answer."""
+    async with client.stream("POST", NEW_MESSAGE, json={"prompt": prompt, "stream": True, **body}) as response:
+        assert response.status_code == 200, await response.aread()
+        return await events_of(response)
+
+
+def text_of(events: list[dict[str, Any]]) -> str:
+    """What a client that concatenates has at the end."""
+    return "".join(event["text"] for event in events)
+
+
+@asynccontextmanager
+async def running_engine(path: Path, *, places: int = 80, max_running: int = 64) -> AsyncIterator[EngineServer]:
+    """A scripted engine on a socket, as fast as it can."""
+    server = EngineServer(places=places)
+    await server.listen(path)
+    server.serve(ScriptedCore(rate=100_000, max_running=max_running))
+    yield server
+    await server.close()
+
+
+@asynccontextmanager
+async def running_app(settings: Settings, engine_socket: Path) -> AsyncIterator[str]:
+    """The application on a free port of the loopback; its URL."""
+    app = create_app(settings, secret=SECRET, engine_socket=engine_socket, instance="0" * 32)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                lifespan="on",
+                loop="asyncio",
+                root_path=settings.root_path,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx2.AsyncClient(base_url=url) as client:
+            while (await client.get("/readyz")).status_code != 200:
+                pass
+        yield url
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def running_service(
+    database_url: str, directory: Path, *, places: int = 80, **fields: Any
+) -> AsyncIterator[Service]:
+    """Everything together, with two tenants."""
+    engine_socket = directory / "engine.sock"
+    settings = Settings(database_url=database_url, secret=SECRET.decode(), data_dir=directory, **fields)
+    database = Database(create_engine(database_url, pool_size=2))
+    keys = KeyService(database, Pepper(SECRET))
+    headers = []
+    for tenant in ("ours", "theirs"):
+        await TenantService(database).create(tenant)
+        made = await keys.create(tenant, "", TENANT_SCOPES)
+        headers.append({"Authorization": f"Bearer {made.secret}"})
+    async with (
+        running_engine(engine_socket, places=places) as engine,
+        running_app(settings, engine_socket) as url,
+        httpx2.AsyncClient(base_url=url, headers=headers[0], timeout=30) as ours,
+        httpx2.AsyncClient(base_url=url, headers=headers[1], timeout=30) as theirs,
+        httpx2.AsyncClient(base_url=url, timeout=30) as nobody,
+    ):
+        yield Service(
+            url=url, database=database, keys=keys, ours=ours, theirs=theirs, nobody=nobody, engine_server=engine
+        )
+    await database.close()

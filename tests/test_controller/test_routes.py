@@ -1,0 +1,109 @@
+"""Every route, without anyone remembering: closed unless it is listed as open, and blind to other tenants."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from app.main import create_app
+from app.settings import Settings
+from database.identifier import new_id
+from tests.service import NEW_MESSAGE, SECRET, Service, script
+
+OPEN = {"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
+# How each kind of id of another tenant's is made, by the name of its path parameter.
+IDS = {"message_id", "conversation_id"}
+
+
+def application() -> FastAPI:
+    settings = Settings(secret=SECRET.decode())
+    return create_app(settings, secret=SECRET, engine_socket=Path("/nowhere"), instance="0" * 32)
+
+
+def routes() -> list[tuple[str, str]]:
+    found = []
+    for path, methods in application().openapi()["paths"].items():
+        found += [(method.upper(), path) for method in methods]
+    return found
+
+
+def test_the_description_lists_every_route_but_its_twin_without_a_slash() -> None:
+    described = {path for _, path in routes()}
+    hidden = {
+        route.path
+        for route in application().routes
+        if isinstance(route, APIRoute) and route.path not in described and route.path not in OPEN
+    }
+    assert all(path.rstrip("/") in described or f"{path}/" in described for path in hidden)
+
+
+async def test_every_route_but_the_open_ones_wants_a_key(service: Service) -> None:
+    closed = [(method, path) for method, path in routes() if path not in OPEN]
+    assert closed
+    for method, path in closed:
+        for headers in ({}, {"Authorization": "Bearer nonsense"}, {"x-api-key": "sk-chatglm-" + "0" * 46}):
+            response = await service.nobody.request(
+                method, path.format(**dict.fromkeys(IDS, new_id())), headers=headers
+            )
+            assert response.status_code == 401, (method, path, response.text)
+            assert response.json()["error"]["code"] == "invalid_api_key"
+            assert response.headers["www-authenticate"] == "Bearer"
+
+
+async def test_the_open_routes_want_none(service: Service) -> None:
+    for path in OPEN:
+        assert (await service.nobody.get(path)).status_code == 200, path
+
+
+async def test_a_key_may_come_in_either_header(service: Service) -> None:
+    key = service.ours.headers["authorization"].removeprefix("Bearer ")
+    for headers in ({"x-api-key": key}, {"Authorization": f"bearer {key}"}):
+        assert (await service.nobody.get("/chat/get/messages/", headers=headers)).status_code == 200
+
+
+async def test_another_tenants_id_answers_exactly_as_a_random_one(service: Service) -> None:
+    made = (await service.theirs.post(NEW_MESSAGE, json={"prompt": script("secret")})).json()
+    with_id = [(method, path) for method, path in routes() if "{" in path]
+    assert {name for _, path in with_id for name in IDS if f"{{{name}}}" in path} == IDS
+    for method, path in with_id:
+        foreign = await service.ours.request(method, path.format(**{name: made[name] for name in IDS}))
+        random = await service.ours.request(method, path.format(**dict.fromkeys(IDS, new_id())))
+        assert_same(foreign, random)
+        assert foreign.status_code == 404
+    assert len((await service.theirs.get("/chat/get/messages/")).json()["messages"]) == 1
+
+
+async def test_ids_in_bodies_and_queries_of_another_tenant_answer_as_random_ones(service: Service) -> None:
+    made = (await service.theirs.post(NEW_MESSAGE, json={"prompt": script("secret")})).json()
+    (entry,) = (await service.theirs.get("/chat/get/messages/")).json()["messages"]
+    for stream in (False, True):
+        body: dict[str, Any] = {"prompt": "hi", "stream": stream}
+        foreign = await service.ours.post(NEW_MESSAGE, json=body | {"conversation_id": made["conversation_id"]})
+        random = await service.ours.post(NEW_MESSAGE, json=body | {"conversation_id": new_id()})
+        assert_same(foreign, random)
+        assert foreign.status_code == 404
+    for name in ("conversation_id", "key", "after"):
+        foreign = await service.ours.get("/chat/get/messages/", params={name: entry.get(name, made["message_id"])})
+        random = await service.ours.get("/chat/get/messages/", params={name: new_id()})
+        assert_same(foreign, random)
+
+
+def assert_same(one: Any, other: Any) -> None:
+    assert one.status_code == other.status_code
+    assert one.content == other.content
+    ignored = {"date", "x-request-id"}
+    assert {k: v for k, v in one.headers.items() if k not in ignored} == {
+        k: v for k, v in other.headers.items() if k not in ignored
+    }
+
+
+async def test_a_missing_scope_is_forbidden(service: Service) -> None:
+    made = await service.keys.create("ours", "reader", [])
+    headers = {"Authorization": f"Bearer {made.secret}"}
+    for method, path in routes():
+        if path not in OPEN:
+            url = path.format(**dict.fromkeys(IDS, new_id()))
+            response = await service.nobody.request(method, url, headers=headers, json={"prompt": "hi"})
+            assert response.status_code == 403, (method, path, response.text)
+            assert response.json()["error"]["code"] == "insufficient_scope"

@@ -1,0 +1,231 @@
+"""The engine's client and server on a real socket: places, events, aborts, and either side's death."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from services.inference.engine import (
+    Delta,
+    End,
+    EngineLimits,
+    EngineOverloaded,
+    EngineUnavailable,
+    Event,
+    Failed,
+    GenerationRequest,
+)
+from services.inference.engine_client import EngineClient
+from services.inference.engine_server import EngineServer
+
+LIMITS = EngineLimits(model="steps", context_window=100, vocabulary=300, tokenizer="")
+
+
+class SteppedCore:
+    """A core that makes a token for everything that runs whenever the test says `step`."""
+
+    limits = LIMITS
+
+    def __init__(self) -> None:
+        self.running: dict[str, int] = {}
+        self.aborted: list[str] = []
+        self._emit: Callable[[list[Event]], None] = print
+
+    def start(self, emit: Callable[[list[Event]], None]) -> None:
+        self._emit = emit
+
+    def submit(self, request: GenerationRequest) -> None:
+        self.running[request.id] = 0
+
+    def abort(self, request_id: str) -> None:
+        self.running.pop(request_id, None)
+        self.aborted.append(request_id)
+
+    def close(self) -> None:
+        self.running.clear()
+
+    def step(self, *last: Event) -> None:
+        for request_id in self.running:
+            self.running[request_id] += 1
+        self._emit([*(Delta(request_id, [count]) for request_id, count in self.running.items()), *last])
+        for event in last:
+            del self.running[event.id]
+
+
+@asynccontextmanager
+async def connected(path: Path) -> AsyncIterator[EngineClient]:
+    client = EngineClient(path)
+    running = asyncio.create_task(client.run())
+    yield client
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Give the loop to others until this holds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def ready(client: EngineClient) -> None:
+    async with asyncio.timeout(10):
+        while not (await client.health()).ready:
+            await asyncio.sleep(0)
+
+
+def request(name: str) -> GenerationRequest:
+    return GenerationRequest(id=name, tenant="t", prompt_ids=[1, 2], max_tokens=10)
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[tuple[EngineClient, SteppedCore, EngineServer]]:
+    server, core = EngineServer(places=2), SteppedCore()
+    await server.listen(tmp_path / "engine.sock")
+    server.serve(core)
+    async with connected(tmp_path / "engine.sock") as client:
+        await ready(client)
+        yield client, core, server
+    await server.close()
+
+
+Served = tuple[EngineClient, SteppedCore, EngineServer]
+
+
+async def test_events_arrive_in_order_and_end(served: Served) -> None:
+    client, core, _ = served
+    async with client.admit(request("a")) as place:
+        assert core.running == {}
+        events = place.events()
+        first = asyncio.ensure_future(anext(events))
+        await until(lambda: core.running)
+        core.step()
+        core.step(End("a", "stop", 2, 0, 3))
+        assert await first == Delta("a", [1])
+        assert [event async for event in events] == [Delta("a", [2]), End("a", "stop", 2, 0, 3)]
+    assert core.aborted == []
+
+
+async def test_leaving_the_place_aborts_before_the_second_step(served: Served) -> None:
+    client, core, _ = served
+    async with client.admit(request("a")) as place:
+        events = place.events()
+        first = asyncio.ensure_future(anext(events))
+        await until(lambda: core.running)
+        core.step()
+        await first
+    steps = 0
+    async with asyncio.timeout(10):
+        while core.running:
+            core.step()
+            steps += 1
+            await asyncio.sleep(0.005)
+    assert core.aborted == ["a"]
+    assert steps <= 2
+
+
+async def test_a_place_that_was_never_taken_up_is_free_again(served: Served) -> None:
+    client, core, _ = served
+    for number in range(5):
+        async with client.admit(request(str(number))):
+            pass
+    async with client.admit(request("a")), client.admit(request("b")):
+        pass
+    assert core.aborted == []
+
+
+async def test_more_than_the_places_are_refused_at_once(served: Served) -> None:
+    client, _, _ = served
+    async with client.admit(request("a")), client.admit(request("b")):
+        with pytest.raises(EngineOverloaded) as refusal:
+            async with client.admit(request("c")):
+                pass
+        assert 0 < refusal.value.retry_after <= 60
+    async with client.admit(request("c")):
+        pass
+
+
+async def test_a_running_id_is_not_admitted_twice(served: Served) -> None:
+    client, _, _ = served
+    async with client.admit(request("a")):
+        other = EngineClient(client._path)
+        running = asyncio.create_task(other.run())
+        await ready(other)
+        with pytest.raises(EngineOverloaded):
+            async with other.admit(request("a")):
+                pass
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_client_that_dies_frees_its_places_and_stops_its_generations(served: Served) -> None:
+    client, core, _ = served
+    async with connected(client._path) as other:
+        await ready(other)
+        context = other.admit(request("a"))
+        place = await context.__aenter__()
+        reading = asyncio.ensure_future(anext(place.events()))
+        await until(lambda: core.running)
+        async with other.admit(request("b")):
+            assert other._writer is not None
+            other._writer.transport.abort()
+            await until(lambda: core.aborted)
+        reading.cancel()
+    assert core.aborted == ["a"]
+    async with client.admit(request("c")), client.admit(request("d")):
+        pass
+
+
+async def test_a_server_that_dies_fails_what_runs_and_refuses_what_comes(served: Served) -> None:
+    client, core, server = served
+    async with client.admit(request("a")) as place:
+        events = place.events()
+        first = asyncio.ensure_future(anext(events))
+        await until(lambda: core.running)
+        core.step()
+        await first
+        await server.close()
+        (failed,) = [event async for event in events]
+        assert isinstance(failed, Failed)
+        assert (failed.kind, failed.retryable) == ("engine_lost", True)
+    assert not (await client.health()).ready
+    with pytest.raises(EngineUnavailable):
+        async with client.admit(request("b")):
+            pass
+    assert client.limits == LIMITS
+
+
+async def test_a_client_waits_for_a_server_that_loads_and_comes_back_to_one_that_restarts(tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    async with connected(path) as client:
+        for _ in range(2):
+            server = EngineServer(places=1)
+            await server.listen(path)
+            server.report(0.5, "loading weights")
+            async with asyncio.timeout(10):
+                while "50%" not in (await client.health()).detail:
+                    await asyncio.sleep(0)
+            with pytest.raises(EngineUnavailable):
+                async with client.admit(request("a")):
+                    pass
+            server.serve(SteppedCore())
+            await ready(client)
+            await server.close()
+            async with asyncio.timeout(10):
+                while (await client.health()).ready:
+                    await asyncio.sleep(0)
+
+
+async def test_bytes_that_are_no_message_end_that_connection_alone(served: Served) -> None:
+    client, _, _ = served
+    for junk in (b"\x00\x00\x00\x05hello", b"\xff\xff\xff\xff", b"\x00\x00\x00\x01\xc0"):
+        reader, writer = await asyncio.open_unix_connection(client._path)
+        writer.write(junk)
+        async with asyncio.timeout(10):
+            while await reader.read(1000):
+                pass
+        writer.close()
+    async with client.admit(request("a")):
+        pass

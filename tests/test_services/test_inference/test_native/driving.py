@@ -1,0 +1,80 @@
+"""Steps an engine without its thread, so that tests decide what happens between two steps."""
+
+from dataclasses import dataclass, field
+
+from services.inference.engine import Delta, End, EngineLimits, Event, Failed, GenerationRequest, SamplingParams
+from services.inference.native.cache import SpanAllocator
+from services.inference.native.core import NativeCore, StepRunner
+from services.inference.native.scheduler import Scheduler
+
+GREEDY = SamplingParams(temperature=0)
+
+
+def request(
+    name: str,
+    prompt: list[int] | None = None,
+    max_tokens: int = 4,
+    *,
+    tenant: str = "t",
+    sampling: SamplingParams = GREEDY,
+    deadline: float | None = None,
+) -> GenerationRequest:
+    return GenerationRequest(
+        id=name,
+        tenant=tenant,
+        prompt_ids=prompt or [1, 2, 3],
+        max_tokens=max_tokens,
+        sampling=sampling,
+        deadline=deadline,
+    )
+
+
+@dataclass
+class Driven:
+    """An engine on `runner`, and all it has emitted."""
+
+    runner: StepRunner
+    tokens: int = 256
+    max_running: int = 8
+    max_step_tokens: int = 32
+    vocabulary: int = 97
+    events: list[Event] = field(default_factory=list)
+    lost: int = 0
+
+    def __post_init__(self) -> None:
+        self.spans = SpanAllocator(self.tokens)
+        self.scheduler = Scheduler(self.spans, max_running=self.max_running, max_step_tokens=self.max_step_tokens)
+        limits = EngineLimits(model="m", context_window=self.tokens, vocabulary=self.vocabulary, tokenizer="")
+        self.core = NativeCore(
+            self.runner,
+            self.scheduler,
+            limits,
+            unrecoverable=lambda error: "CUDA error" in str(error),
+            on_lost=self._on_lost,
+        )
+
+    def _on_lost(self) -> None:
+        self.lost += 1
+
+    def step(self) -> list[Event]:
+        """One turn of the engine's loop."""
+        events: list[Event] = []
+        self.core._receive(events, wait=False)
+        if self.core._step(events):
+            self._on_lost()
+        self.events += events
+        return events
+
+    def finish(self) -> None:
+        while not self.core._inbox.empty() or not self.scheduler.idle:
+            self.step()
+
+    def text(self, name: str) -> list[int]:
+        return [
+            token for event in self.events if isinstance(event, Delta) and event.id == name for token in event.token_ids
+        ]
+
+    def last(self, name: str) -> End | Failed:
+        ends = [event for event in self.events if isinstance(event, End | Failed) and event.id == name]
+        assert len(ends) == 1, ends
+        return ends[0]

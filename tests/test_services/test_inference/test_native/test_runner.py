@@ -1,0 +1,135 @@
+import math
+import random
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from services.inference.engine import End, Failed, GenerationRequest, SamplingParams
+from services.inference.native.attention import ATTENTION
+from services.inference.native.runner import Runner, token_bytes, unrecoverable
+from tests.test_services.test_inference.test_native.conftest import tiny_config, tiny_model
+from tests.test_services.test_inference.test_native.driving import Driven, request
+
+LENGTHS = [1, 2, 3, 5, 8, 13, 21, 34, 40]
+
+
+@pytest.fixture(scope="module", params=["llama", "glm"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def requests(kind: str) -> list[GenerationRequest]:
+    dice = random.Random(3)
+    return [
+        request(str(length), [dice.randrange(97) for _ in range(length)], dice.randint(1, 24), tenant=str(length % 3))
+        for length in LENGTHS
+    ]
+
+
+@pytest.fixture(scope="module")
+def expected(kind: str, requests: list[GenerationRequest]) -> dict[str, list[int]]:
+    """What transformers itself generates, one request at a time, with a cache and attention of its own."""
+    model = tiny_model(kind, "sdpa")
+    return {each.id: generated(model, each) for each in requests}
+
+
+def generated(model: PreTrainedModel, each: GenerationRequest) -> list[int]:
+    prompt = torch.tensor([each.prompt_ids])
+    mask = torch.ones_like(prompt)
+    ids = model.generate(prompt, attention_mask=mask, max_new_tokens=each.max_tokens, do_sample=False)  # type: ignore[operator]
+    answer: list[int] = ids[0, prompt.shape[1] :].tolist()
+    return answer
+
+
+@pytest.mark.parametrize("step_tokens", [4, 7, 16, 200])
+@pytest.mark.parametrize("together", [True, False], ids=["together", "staggered"])
+def test_greedy_answers_equal_those_of_transformers(
+    kind: str, requests: list[GenerationRequest], expected: dict[str, list[int]], step_tokens: int, *, together: bool
+) -> None:
+    runner = Runner(tiny_model(kind, ATTENTION), tokens=200)
+    driven = Driven(runner, tokens=200, max_running=4, max_step_tokens=step_tokens)
+    for each in requests:
+        driven.core.submit(each)
+        if not together:
+            driven.step()
+            driven.step()
+    driven.finish()
+    assert {each.id: driven.text(each.id) for each in requests} == expected
+
+
+def test_a_row_of_nan_fails_alone_and_leaves_nothing_behind_in_the_cache(kind: str) -> None:
+    model = tiny_model(kind, ATTENTION)
+    weights = model.get_input_embeddings().weight
+    assert isinstance(weights, torch.Tensor)
+    weights.data[13] = math.nan
+    driven = Driven(Runner(model, tokens=60), tokens=60)
+    good = request("good", [1, 2, 3], 8)
+    driven.core.submit(request("bad", [1, 13, 2], 8))
+    driven.core.submit(good)
+    driven.finish()
+    last = driven.last("bad")
+    assert isinstance(last, Failed)
+    assert last.kind == "generation_failed"
+    again = request("again", [1, 2, 3], 8)
+    driven.core.submit(again)
+    driven.finish()
+    answer = generated(tiny_model(kind, "sdpa"), good)
+    assert driven.text("good") == answer
+    assert driven.text("again") == answer
+
+
+def test_the_cache_is_empty_again_after_random_requests_and_aborts() -> None:
+    dice = random.Random(5)
+    driven = Driven(Runner(tiny_model("llama", ATTENTION), tokens=120, seed=1), tokens=120)
+    for index in range(300):
+        sampling = SamplingParams(temperature=dice.choice([0.0, 1.0]), top_p=dice.choice([0.5, 1.0]))
+        prompt = [dice.randrange(97) for _ in range(dice.randint(1, 40))]
+        driven.core.submit(request(str(index), prompt, dice.randint(1, 12), sampling=sampling))
+        if dice.random() < 0.4:
+            driven.core.abort(str(dice.randint(0, index)))
+        if dice.random() < 0.8:
+            driven.step()
+    driven.finish()
+    assert driven.spans.spans == []
+    assert driven.spans.allocate(120) == 0
+    assert not [event for event in driven.events if isinstance(event, Failed)]
+    assert [event for event in driven.events if isinstance(event, End)]
+
+
+def test_a_failed_step_does_not_spoil_later_answers(expected: dict[str, list[int]], kind: str) -> None:
+    model = tiny_model(kind, ATTENTION)
+    driven = Driven(Runner(model, tokens=200), tokens=200, vocabulary=10**6)
+    driven.core.submit(request("outside", [1, 5000]))
+    driven.finish()
+    assert isinstance(driven.last("outside"), Failed)
+    driven.core.submit(request("after", [1, 2, 3], 8))
+    driven.finish()
+    assert driven.text("after") == generated(tiny_model(kind, "sdpa"), request("after", [1, 2, 3], 8))
+
+
+def test_the_same_seed_samples_the_same_answer() -> None:
+    answers = []
+    for _ in range(2):
+        driven = Driven(Runner(tiny_model("llama", ATTENTION), tokens=60, seed=9), tokens=60)
+        driven.core.submit(request("r", max_tokens=20, sampling=SamplingParams(temperature=1.5)))
+        driven.finish()
+        answers.append(driven.text("r"))
+    assert answers[0] == answers[1]
+
+
+def test_a_token_takes_keys_and_values_of_every_layer() -> None:
+    assert token_bytes(tiny_config("llama"), torch.bfloat16) == 2 * 2 * 2 * 8 * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("CUDA error: device-side assert triggered"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (IndexError("index out of range in self"), False),
+    ],
+)
+def test_only_a_broken_device_is_unrecoverable(error: Exception, *, lost: bool) -> None:
+    assert unrecoverable(error) is lost
