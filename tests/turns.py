@@ -7,6 +7,7 @@ from services.turn import LiveTurn, TurnEnd, Usage
 from database.clock import now
 from database.identifier import new_id
 from database.models import TurnStatus
+from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.principal import Principal
 from services.turn_log import TurnOpening
 

@@ -14,6 +14,7 @@ from database.engine import create_engine
 from database.identifier import new_id
 from database.models import Lease, Turn, TurnStatus, TurnText
 from database.session import Database
+from services.live_turn import LiveTurn
 from services.principal import Principal
 from services.recovery_service import RecoveryService
 from services.turn_log import TurnLog

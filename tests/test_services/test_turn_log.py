@@ -13,6 +13,7 @@ from database.clock import now
 from database.models import Base, Conversation, Item, Lease, Turn, TurnStatus, TurnText
 from database.session import Database
 from services.inference.message import Message
+from services.live_turn import TurnEnd
 from services.principal import Principal
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
