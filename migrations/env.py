@@ -13,6 +13,7 @@ from database.models import Base
 from database.models.base import UtcDateTime
 
 _LOCK_TIMEOUT_MS = 5000
+_LONGEST_MIGRATION_SECONDS = 3600.0
 _ADVISORY_LOCK = 0x63676C6D
 
 
@@ -33,14 +34,14 @@ def _migrate(connection: Connection) -> None:
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
             # Two replicas that start at once must not migrate at once; a migration must not queue behind long readers.
-            connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"))
         context.run_migrations()
 
 
 async def _run() -> None:
     url = context.config.attributes.get("url") or load_settings().migration_database
-    engine = create_engine(url, timeout=60.0, name="chatglm-migrations")
+    engine = create_engine(url, timeout=_LONGEST_MIGRATION_SECONDS, name="chatglm-migrations")
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_migrate)

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from services.turn import LiveTurn, TurnEnd, Usage
-
 from database.clock import now
 from database.identifier import new_id
 from database.models import TurnStatus

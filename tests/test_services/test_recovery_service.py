@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import cast
 
 import pytest
-from services.turn import LiveTurn
 from sqlalchemy import select
 
 from app.common.errors import Unavailable

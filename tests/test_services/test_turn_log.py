@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from services.turn import TurnEnd
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
