@@ -13,7 +13,8 @@ from database.repositories.conversation_repository import ConversationRepository
 from database.session import Database
 from services.inference.codec import Codec, Codecs
 from services.inference.engine import Engine, EngineUnavailable, GenerationRequest, SamplingParams
-from services.inference.prompt import Message
+from services.inference.prompt import Message, PromptError
+from services.inference.tokenizer import TokenizerError
 from services.live_turn import LiveTurn
 from services.principal import Principal
 from services.prompt_window import FittedPrompt, PromptWindow
@@ -86,11 +87,13 @@ class ChatService:
         return self._model_name or self._engine.limits.model.rstrip("/").rpartition("/")[2]
 
     async def codec(self) -> Codec:
-        """The model's codec. Raises Unavailable while the engine has not been ready."""
+        """The model's codec. Raises Unavailable without an engine, or for a model that is not for chat."""
         try:
             return await self._codecs.of(self._engine.limits)
         except EngineUnavailable as error:
             raise Unavailable(error.message, code="engine_unavailable", retry_after=error.retry_after) from error
+        except (PromptError, TokenizerError) as error:
+            raise Unavailable(f"The model cannot hold conversations: {error}", code="model_unusable") from error
 
     async def start(self, principal: Principal, request: ChatRequest) -> StartedTurn:
         """Begin a turn; when this returns, its row is committed and the engine has a place for it.

@@ -10,8 +10,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Annotated
 
-from msgspec import DecodeError, Struct, ValidationError, json
+from msgspec import DecodeError, Meta, Struct, ValidationError, json
 
 from services.inference.engine import Delta, End, EngineLimits, Event, Failed, FinishReason, GenerationRequest
 
@@ -37,13 +38,13 @@ class Script(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     say: str = ""
-    hex: str = ""
-    repeat: int = 1
-    rate: float | None = None
-    step: int = 1
-    pause: float = 0.0
-    fail_after: int | None = None
-    crash_after: int | None = None
+    hex: Annotated[str, Meta(pattern="^([0-9a-f]{2})*$")] = ""
+    repeat: Annotated[int, Meta(ge=0, le=10_000)] = 1
+    rate: Annotated[float, Meta(ge=0.01, le=1e6)] | None = None
+    step: Annotated[int, Meta(ge=1)] = 1
+    pause: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0
+    fail_after: Annotated[int, Meta(ge=0)] | None = None
+    crash_after: Annotated[int, Meta(ge=0)] | None = None
 
 
 class ScriptedCore:

@@ -1,0 +1,94 @@
+"""The scripted engine: what other tests stand on."""
+
+import json
+import queue
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from services.inference.engine import Delta, End, Event, Failed, GenerationRequest
+from services.inference.message import Message
+from services.inference.prompt import ByteRenderer
+from services.inference.scripted import ScriptedCore
+from services.inference.tokenizer import ByteTokenizer
+
+Events = queue.Queue[list[Event]]
+
+
+@pytest.fixture
+def core() -> Iterator[tuple[ScriptedCore, Events]]:
+    core, events = ScriptedCore(rate=100_000, max_running=2), Events()
+    core.start(events.put)
+    yield core, events
+    core.close()
+
+
+def request(name: str, prompt: str, *, max_tokens: int = 100, deadline: float | None = None) -> GenerationRequest:
+    ids = ByteRenderer(ByteTokenizer()).render([Message("system", "{}"), Message("user", prompt)])
+    return GenerationRequest(id=name, tenant="t", prompt_ids=ids, max_tokens=max_tokens, deadline=deadline)
+
+
+def all_of(events: Events, name: str) -> list[Event]:
+    """Everything of one generation, to its end."""
+    found: list[Event] = []
+    while not found or isinstance(found[-1], Delta):
+        found += [event for event in events.get(timeout=10) if event.id == name]
+    return found
+
+
+def said(found: list[Event]) -> bytes:
+    return bytes(token for event in found if isinstance(event, Delta) for token in event.token_ids)
+
+
+def test_the_last_user_message_is_the_script(core: tuple[ScriptedCore, Events]) -> None:
+    engine, events = core
+    engine.submit(request("a", json.dumps({"say": "好", "repeat": 2, "step": 2})))
+    found = all_of(events, "a")
+    assert said(found) == "好好".encode()
+    assert [len(event.token_ids) for event in found if isinstance(event, Delta)] == [2, 2, 2]
+    assert isinstance(found[-1], End)
+    assert (found[-1].reason, found[-1].completion_tokens) == ("stop", 7)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["hi", "{}x", "[1]", '{"say": 5}', '{"sya": "a"}', '{"rate": 0}', '{"repeat": 1e9}', '{"step": 0}', '{"hex": "0"}'],
+)
+def test_what_is_no_script_is_answered_as_text(core: tuple[ScriptedCore, Events], prompt: str) -> None:
+    engine, events = core
+    engine.submit(request("a", prompt))
+    assert said(all_of(events, "a")) == f"You said: {prompt}".encode()
+
+
+def test_bytes_that_are_no_text_can_be_said(core: tuple[ScriptedCore, Events]) -> None:
+    engine, events = core
+    engine.submit(request("a", '{"hex": "fffe00"}'))
+    assert said(all_of(events, "a")) == b"\xff\xfe\x00"
+
+
+def test_max_tokens_cuts_and_failing_on_command_fails_alone(core: tuple[ScriptedCore, Events]) -> None:
+    engine, events = core
+    engine.submit(request("cut", '{"say": "abcdef"}', max_tokens=3))
+    cut = all_of(events, "cut")
+    assert (said(cut), cut[-1]) == (b"abc", End("cut", "length", cut[-1].prompt_tokens, 0, 3))  # type: ignore[union-attr]
+    engine.submit(request("fail", '{"say": "abcdef", "fail_after": 2}'))
+    failed = all_of(events, "fail")
+    assert said(failed) == b"ab"
+    assert isinstance(failed[-1], Failed)
+
+
+def test_what_waits_longer_than_its_deadline_fails_and_an_aborted_one_is_silent(
+    core: tuple[ScriptedCore, Events],
+) -> None:
+    engine, events = core
+    for name in ("a", "b"):
+        engine.submit(request(name, '{"say": "aa", "pause": 3600}'))
+    engine.submit(request("late", "hi", deadline=time.monotonic() - 1))
+    engine.submit(request("next", "hi"))
+    engine.abort("a")
+    late = all_of(events, "late")
+    assert isinstance(late[-1], Failed)
+    assert late[-1].kind == "deadline"
+    assert said(all_of(events, "next")) == b"You said: hi"
+    engine.abort("b")
