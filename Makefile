@@ -10,8 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 .PHONY: run test check format lock clean
 
 run: $(VENV)/.engine
-	@$(BIN)/python -m tools.admin database upgrade
-	@exec $(BIN)/python -m app
+	@exec $(BIN)/python -m app --upgrade
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -1,5 +1,6 @@
 """`python -m app`: the whole service, from the first key to the last answer."""
 
+import argparse
 import asyncio
 import logging
 import socket
@@ -13,7 +14,7 @@ from app.secret import load_secret
 from app.settings import Settings, SettingsError, load_settings
 from app.supervisor import Supervisor
 from database.engine import create_engine
-from database.revision import is_current
+from database.revision import is_current, upgrade
 from database.session import Database
 
 log = logging.getLogger(__name__)
@@ -25,10 +26,15 @@ class CannotStart(Exception):
 
 def main() -> int:
     """Run until stopped; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m app", description="The whole service.")
+    parser.add_argument("--upgrade", action="store_true", help="bring the database's schema up to this version first")
+    upgrades = parser.parse_args().upgrade
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
         with claim_instance(settings.data_dir) as instance, _listen(settings) as listener:
+            if upgrades:
+                upgrade(settings.migration_database)
             return asyncio.run(_serve(settings, listener, instance))
     except (SettingsError, CannotStart, AlreadyRunning, AppError) as error:
         print(f"The service cannot start.\n{error}", file=sys.stderr)  # noqa: T201 - for the person who started it

@@ -14,10 +14,10 @@ from database.clock import now
 from database.engine import create_engine
 from database.identifier import new_id
 from database.models import ApiKey, Tenant
+from database.revision import alembic_config
 from database.session import Database
 from services.principal import TENANT_SCOPES, Principal
 from tests.postgres import running_postgres
-from tools.admin.database_command import alembic_config
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,10 @@ from sqlalchemy.engine import Connection
 
 from database.engine import create_engine
 from database.models import Base
-from database.revision import is_current
+from database.revision import alembic_config, is_current
 from database.session import Database
 from tests.conftest import make_tenant
 from tests.rows import store_one_of_each
-from tools.admin.database_command import alembic_config
 
 Result = TypeVar("Result")
 
