@@ -131,23 +131,18 @@ def as_json(report: Report) -> str:
     return msgspec.json.format(msgspec.json.encode(report, enc_hook=str), indent=2).decode()
 
 
-def as_table(report: Report) -> str:
-    """The report for people: two lines a level, and what went wrong."""
+def table_head() -> str:
+    """The first lines of the table."""
     head = (
         f"{'at once':>7} {'side':6} {'tok/s':>9} {'first token ms':>17} {'between tokens ms':>17} "
         f"{'tokens in/out':>14} {'client':>6} {'errors':>6}"
     )
     under = f"{'':24} {'p50':>8} {'p99':>8} {'p50':>8} {'p99':>8} {'a request':>14} {'busy':>6}"
-    lines = [head, under]
-    for level in report.levels:
-        lines += _level_lines(level)
-    if report.api_peak_rss_mib is not None:
-        torch = "imported torch" if report.api_imported_torch else "did not import torch"
-        lines.append(f"The API process had {report.api_peak_rss_mib:.0f} MiB at its peak and {torch}.")
-    return "\n".join(lines)
+    return f"{head}\n{under}"
 
 
-def _level_lines(level: Level) -> list[str]:
+def table_level(level: Level) -> str:
+    """The table's lines for a level: one a side, what they say together, and what went wrong."""
     lines = [_side_line(level.concurrency, "http", level.http)]
     notes = [f"load average {level.load_average:.1f}"]
     if level.api_cpu_us_per_token is not None:
@@ -155,12 +150,20 @@ def _level_lines(level: Level) -> list[str]:
     if level.direct is not None:
         lines.append(_side_line(level.concurrency, "direct", level.direct))
         each = ", ".join(f"{100 * ratio:.1f}" for ratio in level.ratios)
-        notes.insert(0, f"HTTP is {100 * level.ratio:.1f} % of direct ({each})" if level.ratio else "no ratio")
+        notes.insert(0, "no ratio" if level.ratio is None else f"HTTP is {100 * level.ratio:.1f} % of direct ({each})")
     lines.append(f"{'':8}{'; '.join(notes)}")
     for name, side in (("http", level.http), ("direct", level.direct)):
         if side is not None:
             lines += [f"{'':8}{name}, {count} times: {message}" for message, count in side.errors.items()]
-    return lines
+    return "\n".join(lines)
+
+
+def table_end(report: Report) -> str:
+    """What is said of the API process."""
+    if report.api_peak_rss_mib is None:
+        return "The API process is not known: neither its memory nor its imports are."
+    torch = "imported torch" if report.api_imported_torch else "did not import torch"
+    return f"The API process had {report.api_peak_rss_mib:.0f} MiB at its peak and {torch}."
 
 
 def _side_line(concurrency: int, name: str, side: SideFigures) -> str:

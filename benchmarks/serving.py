@@ -28,7 +28,7 @@ from benchmarks.direct_side import DirectSide, engine_limits
 from benchmarks.http_side import HttpSide
 from benchmarks.load import Clients, Question, Round, Side
 from benchmarks.prompts import Prompts
-from benchmarks.report import Level, Report, as_json, as_table, ratios, side_figures
+from benchmarks.report import Level, Report, as_json, ratios, side_figures, table_end, table_head, table_level
 from benchmarks.service_under_test import CannotStart, started
 from services.inference.codec import Codec, Codecs
 from services.inference.engine import EngineUnavailable
@@ -55,14 +55,13 @@ def main() -> int:
     # What was started is stopped, whoever ends this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with _subject(arguments) as subject, closing(Clients(arguments.processes)) as clients:
+        # An interrupted round ends when the service does; only then can its clients be waited for.
+        with closing(Clients(arguments.processes)) as clients, _subject(arguments) as subject:
             report = _report(arguments, subject, clients)
     except (CannotStart, CannotMeasure, EngineUnavailable, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    to_stdout = arguments.json == Path("-")
-    print(as_table(report), file=sys.stderr if to_stdout else sys.stdout)
-    if to_stdout:
+    if arguments.json == Path("-"):
         print(as_json(report))
     elif arguments.json is not None:
         arguments.json.write_text(as_json(report) + "\n")
@@ -102,10 +101,16 @@ def _report(arguments: argparse.Namespace, subject: Subject, clients: Clients) -
         supply = prompts.of_tokens(arguments.prompt_tokens, lambda prompt: _count_tokens(subject, clients, prompt))
     else:
         supply = Prompts(arguments.prompt)
-    levels = [_level(arguments, subject, clients, supply, concurrency) for concurrency in arguments.concurrency]
+    # Standard output is for the JSON, if that is wanted there.
+    table = sys.stderr if arguments.json == Path("-") else sys.stdout
+    print(table_head(), file=table, flush=True)
+    levels = []
+    for concurrency in arguments.concurrency:
+        levels.append(_level(arguments, subject, clients, supply, concurrency))
+        print(table_level(levels[-1]), file=table, flush=True)
     pid = subject.api_pid
     secret = {"key", "database_url"}
-    return Report(
+    report = Report(
         version=VERSION,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         cores=os.cpu_count() or 1,
@@ -114,6 +119,8 @@ def _report(arguments: argparse.Namespace, subject: Subject, clients: Clients) -
         api_peak_rss_mib=None if pid is None else processes.peak_rss_mib(pid),
         api_imported_torch=None if pid is None else processes.has_torch(pid),
     )
+    print(table_end(report), file=table, flush=True)
+    return report
 
 
 def _count_tokens(subject: Subject, clients: Clients, prompt: str) -> int:

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.http_side import EventReader, HttpSide
 from benchmarks.load import Answer, Question, Round
 from benchmarks.prompts import Prompts, of_tokens
-from benchmarks.report import Level, Report, as_json, as_table, percentile, ratios, side_figures
+from benchmarks.report import Level, Report, as_json, percentile, ratios, side_figures, table_end, table_level
 from tests.process import ROOT, environment, free_port
 
 PIECE = b'data: {"text":"a","message_id":"m"}\n\n'
@@ -151,8 +151,8 @@ def test_a_report_shows_every_error() -> None:
         api_imported_torch=False,
     )
     assert report.errors == 2
-    assert "http, 1 times: engine_lost: Gone." in as_table(report)
-    assert "did not import torch" in as_table(report)
+    assert "http, 1 times: engine_lost: Gone." in table_level(level)
+    assert "did not import torch" in table_end(report)
     assert json.loads(as_json(report))["levels"][0]["direct"]["errors"] == {"engine_lost: Gone.": 1}
 
 
