@@ -94,6 +94,9 @@ def _scope(state: ORMExecuteState) -> None:
         raise TenantViolation("content is inserted by adding objects, which are stamped; not by statements")
     if not state.is_orm_statement:
         raise TenantViolation("content is asked for by its classes, which can be scoped; not by its tables")
+    if state.is_update or state.is_delete:
+        # Sessions live for one short transaction and read nothing back that they changed by a statement.
+        state.update_execution_options(synchronize_session=False)
     state.statement = state.statement.options(
         with_loader_criteria(TenantOwned, lambda cls: cls.tenant_id == tenant_id, include_aliases=True)
     )

@@ -63,7 +63,7 @@ class LiveTurn:
     unheard: asyncio.Event = field(default_factory=asyncio.Event)
     _pieces: list[str] = field(default_factory=list)
     _end: TurnEnd | None = None
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiting: list[asyncio.Future[bool]] = field(default_factory=list)
     _listeners: int = 0
 
     @property
@@ -99,12 +99,8 @@ class LiveTurn:
                 elif self._end is not None:
                     yield self._end
                     return
-                else:
-                    try:
-                        async with asyncio.timeout(idle):
-                            await self._changed.wait()
-                    except TimeoutError:
-                        yield TextDelta("")
+                elif not await self._news(idle):
+                    yield TextDelta("")
         finally:
             self._listeners -= 1
             if self._listeners == 0:
@@ -119,7 +115,27 @@ class LiveTurn:
                 return event
         raise AssertionError("a turn's events end with its end")
 
+    async def _news(self, idle: float | None) -> bool:
+        """Wait for the next change; False if none came for `idle` seconds."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append(waiter)
+        # A bare timer: once a token, a time-out's context costs as much as all the rest.
+        timer = None if idle is None else loop.call_later(idle, _wake, waiter, False)  # noqa: FBT003
+        try:
+            return await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
     def _notify(self) -> None:
-        # Everyone who waits now is woken; whoever comes later waits for the next change.
-        self._changed.set()
-        self._changed = asyncio.Event()
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            _wake(waiter, True)  # noqa: FBT003
+
+
+def _wake(waiter: asyncio.Future[bool], news: bool) -> None:  # noqa: FBT001 - a future's result
+    if not waiter.done():
+        waiter.set_result(news)

@@ -132,7 +132,7 @@ async def test_only_what_a_conversation_can_go_on_from_is_said_but_every_text_is
     await log.open(turn, an_opening(tenants.ours))
     await log.settle(turn, an_opening(tenants.ours), end)
     row, kept = await _row(database, tenants.ours, turn.id)
-    assert (row.status, row.error) == (end.status, end.error.code if end.error else None)
+    assert (row.status, row.error) == (end.status, "out_of_memory" if end.status == TurnStatus.FAILED else None)
     assert kept.response == text
     said = [(0, "user", "a question"), (1, "assistant", text)] if is_said else []
     assert await _said(database, tenants.ours, turn.conversation_id) == said
