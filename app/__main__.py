@@ -33,17 +33,19 @@ def main() -> int:
         settings = load_settings()
         configure_logging(settings.log_level)
         with claim_instance(settings.data_dir) as instance, _listen(settings) as listener:
-            if upgrades:
-                upgrade(settings.migration_database)
-            return asyncio.run(_serve(settings, listener, instance))
+            supervisor = Supervisor(settings, listener, instance)
+            return asyncio.run(supervisor.run(lambda: _prepare(settings, listener, upgrades=upgrades)))
     except (SettingsError, CannotStart, AlreadyRunning, AppError) as error:
         print(f"The service cannot start.\n{error}", file=sys.stderr)  # noqa: T201 - for the person who started it
         return 2
 
 
-async def _serve(settings: Settings, listener: socket.socket, instance: str) -> int:
+async def _prepare(settings: Settings, listener: socket.socket, *, upgrades: bool) -> None:
+    """The database, as far as the API needs it: reachable, of this version, with somebody to serve."""
     host, port = listener.getsockname()[:2]
     url = f"http://{host}:{port}{settings.root_path}"
+    if upgrades:
+        await asyncio.to_thread(upgrade, settings.migration_database)
     engine = create_engine(settings.database)
     database = Database(engine)
     try:
@@ -54,7 +56,6 @@ async def _serve(settings: Settings, listener: socket.socket, instance: str) -> 
     finally:
         await database.close()
     log.info("listening on %s (description: %s/docs)", url, url)
-    return await Supervisor(settings, listener, instance).run()
 
 
 def _listen(settings: Settings) -> socket.socket:

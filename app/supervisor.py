@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -36,19 +36,28 @@ class Supervisor:
         self._status = 0
         self._children: dict[str, Process] = {}
 
-    async def run(self) -> int:
-        """Start, supervise, stop: the API first, so that running answers still have their engine."""
+    async def run(self, prepare: Callable[[], Awaitable[None]]) -> int:
+        """Start, supervise, stop: the API first, so that running answers still have their engine.
+
+        Args:
+            prepare: what must be done before the API starts. The engine, which takes longest, loads meanwhile.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        keepers = []
         with self._engine_socket() as path:
-            keepers = {"api": asyncio.create_task(self._keep("api", self._api_command(path)))}
-            if self._settings.engine_socket is None:
-                keepers["engine"] = asyncio.create_task(self._keep("engine", self._engine_command(path)))
-            await self._stopping.wait()
-            for name in ("api", "engine"):
-                await self._stop(name)
-            await asyncio.gather(*keepers.values())
+            try:
+                if self._settings.engine_socket is None:
+                    keepers.append(asyncio.create_task(self._keep("engine", self._engine_command(path))))
+                await prepare()
+                keepers.append(asyncio.create_task(self._keep("api", self._api_command(path))))
+                await self._stopping.wait()
+            finally:
+                self._stopping.set()
+                for name in ("api", "engine"):
+                    await self._stop(name)
+                await asyncio.gather(*keepers)
         return self._status
 
     @contextmanager
@@ -72,6 +81,9 @@ class Supervisor:
                 start_new_session=True,
             )
             self._children[name] = child
+            if self._stopping.is_set():
+                # Told to stop while the child was being made, when nobody could tell the child.
+                child.terminate()
             status = await child.wait()
             del self._children[name]
             if self._stopping.is_set():
