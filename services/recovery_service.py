@@ -35,6 +35,9 @@ class RecoveryService:
                 await self.recover()
             except Unavailable as error:
                 log.warning("leases could not be renewed: %s", error.message)
+            except Exception:
+                # Without this task every turn that runs would soon count as abandoned.
+                log.exception("leases could not be renewed")
 
     async def recover(self, dead_owner: str | None = None) -> int:
         """Settle every turn whose lease has expired, and all of an owner known to be dead; how many there were."""
