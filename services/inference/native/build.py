@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from services.inference.engine import EngineLimits
 from services.inference.native import attention, loader
-from services.inference.native.cache import SpanAllocator
+from services.inference.native.block_manager import BlockManager
 from services.inference.native.core import NativeCore
 from services.inference.native.errors import ModelError
 from services.inference.native.model import resolve
@@ -19,6 +19,7 @@ from services.inference.native.scheduler import Scheduler
 
 _log = logging.getLogger(__name__)
 _GIB = 1 << 30
+_BLOCK_SIZE = 16
 _TYPICAL_REQUEST = 1024
 # Of what the weights leave free on the GPU; the rest is for a step's activations.
 _CUDA_SHARE = 0.8
@@ -68,14 +69,15 @@ def build(
     tokens = _cache_tokens(loaded, window=window, max_running=max_running, cache_bytes=cache_bytes)
     if tokens < window:
         _log.warning("memory holds a context of %d tokens of the model's %d", tokens, window)
-    runner = Runner(loaded, tokens=tokens)
+    blocks = BlockManager(tokens // _BLOCK_SIZE, _BLOCK_SIZE)
+    runner = Runner(loaded, blocks=blocks.count, block_size=blocks.size)
     try:
         runner.warm_up()
     except (NotImplementedError, TypeError, AttributeError) as error:
         raise ModelError(f"The model {files.name} ({config.model_type}) is not supported: {error}.") from error
     _log.info("model %s on %s in %s, %d tokens of cache", files.name, place, dtype, tokens)
-    step_tokens = max(max_running, _STEP_TOKENS.get(place.type, 256))
-    scheduler = Scheduler(SpanAllocator(tokens), max_running=max_running, max_step_tokens=step_tokens)
+    step_tokens = max(2 * max_running, _STEP_TOKENS.get(place.type, 256))
+    scheduler = Scheduler(blocks, max_running=max_running, max_step_tokens=step_tokens)
     limits = EngineLimits(
         model=files.name,
         context_window=min(window, tokens),
@@ -92,10 +94,11 @@ def _cache_tokens(model: PreTrainedModel, *, window: int, max_running: int, cach
     if model.device.type == "cuda":
         cache_bytes = int(torch.cuda.mem_get_info(model.device)[0] * _CUDA_SHARE)
         wanted = window * max_running
+    wanted += -wanted % _BLOCK_SIZE
     tokens = min(wanted, cache_bytes // token_bytes(model.config, model.dtype))
-    if tokens < 2:
+    if tokens < _BLOCK_SIZE:
         raise ModelError("The weights leave no memory for the cache: use a smaller model or a larger machine.")
-    return tokens
+    return tokens - tokens % _BLOCK_SIZE
 
 
 def _cores() -> int:
