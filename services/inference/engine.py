@@ -36,6 +36,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True):
         tenant: whom it is for: the unit of fairness and of prefix sharing.
         prompt_ids: token ids, at least one.
         max_tokens: new tokens at the most, at least 1.
+        weight: the tenant's part of the engine when others want it too, above 0; the latest request's counts.
         deadline: latest start, `time.monotonic()` seconds, which processes of one machine share; None for no limit.
     """
 
@@ -44,6 +45,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True):
     prompt_ids: list[int]
     max_tokens: int
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    weight: float = 1.0
     deadline: float | None = None
 
 

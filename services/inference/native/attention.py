@@ -1,7 +1,7 @@
-"""Attention over the cache, behind transformers' interface, so that any of its decoder classes can be run packed.
+"""Attention over the paged cache, behind transformers' interface, so that any of its decoder classes can be run packed.
 
 A step's tokens of all sequences are packed into one row. The weights see them as one batch; here each sequence attends
-to its own span of the cache.
+to its own blocks of the cache.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-ATTENTION = "chatglm_api_spans"
+ATTENTION = "chatglm_api_paged"
 # What a model may pass along that changes the result and that this attention does not know.
 _UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias", "cache")
 
@@ -22,8 +22,9 @@ class Row:
     Attributes:
         first: its first token in the packed row.
         count: its tokens in the packed row.
-        start: its first token in the cache.
+        start: its first token in the cache, where its blocks lie side by side; -1 where they do not.
         length: its tokens in the cache, this step's included.
+        blocks: int64 [blocks]; None where they lie side by side.
         mask: bool [count, length], what each token may see; None for a single token and for a prompt's first chunk.
     """
 
@@ -31,6 +32,7 @@ class Row:
     count: int
     start: int
     length: int
+    blocks: torch.Tensor | None
     mask: torch.Tensor | None
 
 
@@ -39,22 +41,24 @@ class Packed:
     """A step: where its tokens go and what they see.
 
     Attributes:
-        keys, values: the cache of each layer, [1, kv_heads, tokens, head_dim].
+        cache: of each layer, keys and values: [2, blocks, size, kv_heads, head_dim].
         slots: int64 [T], the cache token that each packed token is written to.
         rows: the sequences, in packed order.
     """
 
-    keys: list[torch.Tensor]
-    values: list[torch.Tensor]
+    cache: list[torch.Tensor]
     slots: torch.Tensor
     rows: list[Row]
 
 
-def chunk_mask(count: int, length: int, device: torch.device) -> torch.Tensor | None:
-    """The mask of a chunk whose last token is number `length` of its sequence: bool [count, length] or None."""
-    if count in (1, length):
-        return None
-    return torch.ones(count, length, dtype=torch.bool, device=device).tril_(length - count)
+def pack_row(first: int, count: int, length: int, blocks: list[int], size: int, device: torch.device) -> Row:
+    """The row of a chunk of `count` tokens that ends `length` tokens of the sequence with these blocks."""
+    mask = None
+    if count not in (1, length):
+        mask = torch.ones(count, length, dtype=torch.bool, device=device).tril_(length - count)
+    if blocks[-1] - blocks[0] == len(blocks) - 1 and blocks == list(range(blocks[0], blocks[-1] + 1)):
+        return Row(first, count, blocks[0] * size, length, None, mask)
+    return Row(first, count, -1, length, torch.tensor(blocks, device=device), mask)
 
 
 def attend(
@@ -68,7 +72,7 @@ def attend(
     scaling: float | None = None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
-    """Write the packed keys and values to the cache and attend to each sequence's span.
+    """Write the packed keys and values to the cache and attend to each sequence's blocks.
 
     Args:
         module: the layer; only its `layer_idx` is used.
@@ -90,22 +94,25 @@ def attend(
         if kwargs.get(name) is not None:
             raise NotImplementedError(f"attention with {name}")
     layer = int(module.layer_idx)  # type: ignore[arg-type]  # every attention layer of transformers has it
-    keys, values = packed.keys[layer], packed.values[layer]
-    keys.index_copy_(2, packed.slots, key)
-    values.index_copy_(2, packed.slots, value)
-    parts = [_attend_row(query, keys, values, row, scaling) for row in packed.rows]
+    cache = packed.cache[layer].flatten(1, 2)
+    cache[0].index_copy_(0, packed.slots, key[0].transpose(0, 1))
+    cache[1].index_copy_(0, packed.slots, value[0].transpose(0, 1))
+    parts = [_attend_row(query, packed.cache[layer], cache, row, scaling) for row in packed.rows]
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).unsqueeze(0), None
 
 
 def _attend_row(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, row: Row, scaling: float | None
+    query: torch.Tensor, paged: torch.Tensor, cache: torch.Tensor, row: Row, scaling: float | None
 ) -> torch.Tensor:
     """Attention of one sequence: [count, heads, head_dim]."""
     heads, width = query.shape[1], query.shape[3]
-    groups = keys.shape[1]
+    groups = cache.shape[2]
     mine = query[0, :, row.first : row.first + row.count]
-    k = keys[:, :, row.start : row.start + row.length]
-    v = values[:, :, row.start : row.start + row.length]
+    if row.blocks is None:
+        both = cache[:, row.start : row.start + row.length]
+    else:
+        both = paged.index_select(1, row.blocks).flatten(1, 2)[:, : row.length]
+    k, v = both.transpose(1, 2).unsqueeze(1).unbind(0)
     if row.count == 1:
         # One token sees everything, so the heads that share keys can stand as several queries of one head.
         mine = mine.reshape(1, groups, heads // groups, width)

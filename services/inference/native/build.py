@@ -10,8 +10,10 @@ from transformers import PreTrainedModel
 
 from services.inference.engine import EngineLimits
 from services.inference.native import attention, loader
-from services.inference.native.cache import SpanAllocator
-from services.inference.native.core import NativeCore
+from services.inference.native.block_manager import BlockManager
+from services.inference.native.core import NativeCore, StepRunner
+from services.inference.native.decoder import supported
+from services.inference.native.device import device_runner
 from services.inference.native.errors import ModelError
 from services.inference.native.model import resolve
 from services.inference.native.runner import Runner, token_bytes, unrecoverable
@@ -19,10 +21,11 @@ from services.inference.native.scheduler import Scheduler
 
 _log = logging.getLogger(__name__)
 _GIB = 1 << 30
+_BLOCK_SIZE = 64 if torch.cuda.is_available() else 16
 _TYPICAL_REQUEST = 1024
 # Of what the weights leave free on the GPU; the rest is for a step's activations.
 _CUDA_SHARE = 0.8
-_STEP_TOKENS = {"cpu": 256, "cuda": 2048}
+_STEP_TOKENS = {"cpu": 256, "cuda": 8192}
 
 
 def build(
@@ -54,36 +57,46 @@ def build(
     Raises:
         ModelError: the model cannot be served.
     """
-    cuda = torch.cuda.is_available()
-    place = torch.device(device or ("cuda" if cuda else "cpu"))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     files = resolve(model, cache_dir=cache_dir, revision=revision, cuda=place.type == "cuda", progress=progress)
     torch.set_num_threads(threads or max(1, _cores() - 1))
     attention.register()
     config = loader.read_config(files.directory)
     window = loader.context_window(config)
     dtype = loader.choose_dtype(place)
-    loaded = loader.load(
-        files.directory, config, device=place, dtype=dtype, attention=attention.ATTENTION, progress=progress
-    )
+    fused = place.type == "cuda" and supported(config)
+    kind = "sdpa" if fused else attention.ATTENTION
+    loaded = loader.load(files.directory, config, device=place, dtype=dtype, attention=kind, progress=progress)
     tokens = _cache_tokens(loaded, window=window, max_running=max_running, cache_bytes=cache_bytes)
     if tokens < window:
         _log.warning("memory holds a context of %d tokens of the model's %d", tokens, window)
-    runner = Runner(loaded, tokens=tokens)
-    try:
-        runner.warm_up()
-    except (NotImplementedError, TypeError, AttributeError) as error:
-        raise ModelError(f"The model {files.name} ({config.model_type}) is not supported: {error}.") from error
+    window = min(window, tokens)
+    blocks = BlockManager(tokens // _BLOCK_SIZE, _BLOCK_SIZE)
+    runner: StepRunner = (
+        device_runner(loaded, blocks, seats=max_running, window=window, progress=progress)
+        if fused
+        else _runner(loaded, blocks, files.name)
+    )
     _log.info("model %s on %s in %s, %d tokens of cache", files.name, place, dtype, tokens)
-    step_tokens = max(max_running, _STEP_TOKENS.get(place.type, 256))
-    scheduler = Scheduler(SpanAllocator(tokens), max_running=max_running, max_step_tokens=step_tokens)
+    step_tokens = max(2 * max_running, _STEP_TOKENS.get(place.type, 256))
+    scheduler = Scheduler(blocks, max_running=max_running, max_step_tokens=step_tokens)
     limits = EngineLimits(
         model=files.name,
-        context_window=min(window, tokens),
+        context_window=window,
         vocabulary=config.vocab_size,
         tokenizer=str(files.directory),
         demo=files.demo,
     )
     return NativeCore(runner, scheduler, limits, unrecoverable=unrecoverable)
+
+
+def _runner(model: PreTrainedModel, blocks: BlockManager, name: str) -> Runner:
+    runner = Runner(model, blocks=blocks.count, block_size=blocks.size)
+    try:
+        runner.warm_up()
+    except (NotImplementedError, TypeError, AttributeError) as error:
+        raise ModelError(f"The model {name} ({model.config.model_type}) is not supported: {error}.") from error
+    return runner
 
 
 def _cache_tokens(model: PreTrainedModel, *, window: int, max_running: int, cache_bytes: int) -> int:
@@ -92,10 +105,11 @@ def _cache_tokens(model: PreTrainedModel, *, window: int, max_running: int, cach
     if model.device.type == "cuda":
         cache_bytes = int(torch.cuda.mem_get_info(model.device)[0] * _CUDA_SHARE)
         wanted = window * max_running
+    wanted += -wanted % _BLOCK_SIZE
     tokens = min(wanted, cache_bytes // token_bytes(model.config, model.dtype))
-    if tokens < 2:
+    if tokens < _BLOCK_SIZE:
         raise ModelError("The weights leave no memory for the cache: use a smaller model or a larger machine.")
-    return tokens
+    return tokens - tokens % _BLOCK_SIZE
 
 
 def _cores() -> int:

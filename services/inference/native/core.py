@@ -1,10 +1,13 @@
 """The engine's loop: requests in, events out, one thread."""
 
 import logging
+import math
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -19,9 +22,25 @@ _EXIT_STATUS = 70
 class StepRunner(Protocol):
     """What computes a step; `runner.Runner` is the one that does it with a model."""
 
-    def run(self, chunks: list[Chunk]) -> list[int | None]:
-        """The drawn token of each chunk that samples, in order; None where there is none to be had."""
+    @property
+    def lookahead(self) -> int:
+        """Steps worth starting before the one whose tokens are read: 1 where the device works on its own."""
         ...
+
+    def launch(self, chunks: list[Chunk]) -> Callable[[], list[int | None]]:
+        """Start a step; what is returned waits for it.
+
+        It returns the drawn token of each chunk that samples, in order; None where there is none to be had.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step that is under way."""
+
+    chunks: list[Chunk]
+    tokens: Callable[[], list[int | None]]
 
 
 def exit_process() -> None:
@@ -57,11 +76,17 @@ class NativeCore:
         self._on_lost = on_lost
         self._inbox: SimpleQueue[GenerationRequest | str | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._under_way: deque[_Step] = deque()
 
     @property
     def limits(self) -> EngineLimits:
         """The model's limits."""
         return self._limits
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do, as far as the engine's thread has seen."""
+        return self._scheduler.idle and not self._under_way
 
     def start(self, emit: Callable[[list[Event]], None]) -> None:
         """Generate in a thread of its own, which calls `emit` once a step with all that step's events."""
@@ -104,7 +129,7 @@ class NativeCore:
 
     def _receive(self, events: list[Event], *, wait: bool) -> bool:
         """Take what has arrived, if asked wait for it when there is nothing to do; False to stop."""
-        while not self._inbox.empty() or (wait and self._scheduler.idle and not events):
+        while not self._inbox.empty() or (wait and self.idle and not events):
             message = self._inbox.get()
             if message is None:
                 return False
@@ -116,9 +141,9 @@ class NativeCore:
 
     def _accept(self, request: GenerationRequest, events: list[Event]) -> None:
         # A token id outside the vocabulary would fail everything in its step, on CUDA the whole process.
-        valid = request.prompt_ids and request.max_tokens > 0
+        valid = request.prompt_ids and request.max_tokens > 0 and 0 < request.weight < math.inf
         if not valid or not all(0 <= token < self._limits.vocabulary for token in request.prompt_ids):
-            message = "The prompt must be token ids of the model's vocabulary, and max_tokens at least 1."
+            message = "The prompt must be token ids of the model's vocabulary, max_tokens at least 1, weight above 0."
             events.append(Failed(request.id, "invalid_request", message, retryable=False))
             return
         try:
@@ -129,44 +154,61 @@ class NativeCore:
             events.append(Failed(request.id, "context_length_exceeded", message, retryable=False))
 
     def _step(self, events: list[Event]) -> bool:
-        """Plan and compute one step; True when the runner is of no use any more."""
+        """Plan and start one step, and read the one before it; True when the runner is of no use any more."""
         plan = self._scheduler.plan(time.monotonic())
         for sequence in plan.expired:
             message = "The request waited too long for its turn."
             events.append(Failed(sequence.request.id, "deadline", message, retryable=True))
-        if not plan.chunks:
-            return False
-        try:
-            tokens = iter(self._runner.run(plan.chunks))
-        except Exception as error:  # noqa: BLE001  one bad step must not end the others
-            lost = self._unrecoverable(error)
-            _log.exception("a step of %d requests failed", len(plan.chunks))
-            everyone = [*self._scheduler.running, *self._scheduler.waiting]
-            failed = everyone if lost else [chunk.sequence for chunk in plan.chunks]
-            events.extend(self._fail(sequence, "engine_lost" if lost else "generation_failed") for sequence in failed)
-            return lost
-        for chunk in plan.chunks:
-            samples = chunk.samples
-            chunk.sequence.computed += chunk.count
-            if samples:
-                events.extend(self._advance(chunk.sequence, next(tokens)))
+        if plan.chunks:
+            try:
+                self._under_way.append(_Step(plan.chunks, self._runner.launch(plan.chunks)))
+            except Exception as error:  # noqa: BLE001  one bad step must not end the others
+                return self._broken(plan.chunks, error, events)
+        if self._under_way and (not plan.chunks or len(self._under_way) > self._runner.lookahead):
+            return self._read(self._under_way.popleft(), events)
         return False
 
-    def _advance(self, sequence: Sequence, token: int | None) -> Iterator[Event]:
+    def _read(self, step: _Step, events: list[Event]) -> bool:
+        try:
+            tokens = iter(step.tokens())
+        except Exception as error:  # noqa: BLE001  likewise
+            return self._broken(step.chunks, error, events)
+        for chunk in step.chunks:
+            token = next(tokens) if chunk.samples else None
+            if chunk.sequence.ended:
+                continue
+            if chunk.samples:
+                chunk.sequence.drawing -= 1
+                events.extend(self._advance(chunk, token))
+            else:
+                self._scheduler.done(chunk)
+        return False
+
+    def _broken(self, chunks: list[Chunk], error: Exception, events: list[Event]) -> bool:
+        """Fail what was in a step that failed, or everything; True when the runner is of no use any more."""
+        lost = self._unrecoverable(error)
+        _log.error("a step of %d requests failed", len(chunks), exc_info=error)
+        everyone = [*self._scheduler.running, *self._scheduler.waiting]
+        failed = everyone if lost else [chunk.sequence for chunk in chunks if not chunk.sequence.ended]
+        events.extend(self._fail(sequence, "engine_lost" if lost else "generation_failed") for sequence in failed)
+        return lost
+
+    def _advance(self, chunk: Chunk, token: int | None) -> Iterator[Event]:
         """Append a drawn token; end the sequence where it ends."""
+        sequence, request = chunk.sequence, chunk.sequence.request
         if token is None:
-            _log.error("request %s: the model's output is not finite", sequence.request.id)
+            _log.error("request %s: the model's output is not finite", request.id)
             yield self._fail(sequence, "generation_failed")
             return
-        request = sequence.request
         sequence.output.append(token)
+        self._scheduler.done(chunk)
         stopped = token in request.sampling.stop_ids
         if not stopped:
             yield Delta(request.id, [token])
         if stopped or len(sequence.output) == request.max_tokens:
             self._scheduler.remove(request.id)
             reason: FinishReason = "stop" if stopped else "length"
-            yield End(request.id, reason, len(request.prompt_ids), 0, len(sequence.output))
+            yield End(request.id, reason, len(request.prompt_ids), sequence.cached, len(sequence.output))
 
     def _fail(self, sequence: Sequence, kind: str) -> Failed:
         self._scheduler.remove(sequence.request.id)

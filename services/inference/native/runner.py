@@ -1,10 +1,12 @@
 """One step of the model: from chunks of sequences to the tokens that follow them."""
 
+from collections.abc import Callable
+
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from services.inference.engine import GenerationRequest
-from services.inference.native.attention import Packed, Row, chunk_mask
+from services.inference.native.attention import Packed, Row, pack_row
 from services.inference.native.sampling import sample
 from services.inference.native.sequence import Chunk, Sequence
 
@@ -29,11 +31,14 @@ class Runner:
 
     Args:
         model: a decoder of transformers, loaded with `attention.ATTENTION`, in evaluation mode.
-        tokens: size of the cache.
+        blocks: size of the cache.
+        block_size: tokens in a block.
         seed: of the sampling; None for a random one.
     """
 
-    def __init__(self, model: PreTrainedModel, *, tokens: int, seed: int | None = None) -> None:
+    lookahead = 0
+
+    def __init__(self, model: PreTrainedModel, *, blocks: int, block_size: int, seed: int | None = None) -> None:
         self._model = model
         self._device = model.device
         self._generator = torch.Generator(self._device)
@@ -41,12 +46,11 @@ class Runner:
             self._generator.seed()
         else:
             self._generator.manual_seed(seed)
+        self._block_size = block_size
         groups, width = _head_shape(model.config)
-        shape = (model.config.num_hidden_layers, 2, tokens, groups, width)
-        arena = torch.empty(shape, dtype=model.dtype, device=self._device)
-        # Tokens are rows in memory, so that a sequence's span is one piece; attention wants heads before tokens.
-        self._keys = [layer[0].transpose(0, 1).unsqueeze(0) for layer in arena]
-        self._values = [layer[1].transpose(0, 1).unsqueeze(0) for layer in arena]
+        shape = (model.config.num_hidden_layers, 2, blocks, block_size, groups, width)
+        # Not zeroed: what was never written is never read.
+        self._cache = list(torch.empty(shape, dtype=model.dtype, device=self._device))
 
     def warm_up(self) -> None:
         """Run a step whose results nobody wants, while nothing else runs.
@@ -55,21 +59,24 @@ class Runner:
             NotImplementedError: the model needs a kind of attention that this engine lacks.
         """
         request = GenerationRequest(id="", tenant="", prompt_ids=[0, 0], max_tokens=1)
-        self.run([Chunk(Sequence(request, start=0), 2)])
+        blocks = list(range(-(-2 // self._block_size)))
+        self.launch([Chunk(Sequence(request, blocks=blocks), 0, 2, 0, 0, samples=True)])
 
-    def run(self, chunks: list[Chunk]) -> list[int | None]:
+    def launch(self, chunks: list[Chunk]) -> Callable[[], list[int | None]]:
         """Compute a step.
 
         Args:
             chunks: at least one; no two of the same sequence.
 
         Returns:
-            The drawn token of each chunk that `samples`, in order; None where the model's output was not usable.
+            What gives the drawn token of each chunk that samples, in order; None where the model's output was not
+            usable.
         """
         with torch.inference_mode():
             logits = self._logits(chunks)
             params = [chunk.sequence.request.sampling for chunk in chunks if chunk.samples]
-            return sample(logits, params, self._generator) if params else []
+            drawn = sample(logits, params, self._generator) if params else []
+        return lambda: drawn
 
     def _logits(self, chunks: list[Chunk]) -> torch.Tensor:
         """Float32 [chunks that sample, vocabulary]."""
@@ -78,13 +85,13 @@ class Runner:
         slots: list[int] = []
         last: list[int] = []
         rows: list[Row] = []
+        size = self._block_size
         for chunk in chunks:
-            sequence, begin, end = chunk.sequence, chunk.sequence.computed, chunk.sequence.computed + chunk.count
-            mask = chunk_mask(chunk.count, end, self._device)
-            rows.append(Row(len(ids), chunk.count, sequence.start, end, mask))
-            ids += sequence.next_ids(chunk.count)
-            positions += range(begin, end)
-            slots += range(sequence.start + begin, sequence.start + end)
+            blocks = chunk.sequence.blocks[: -(-chunk.end // size)]
+            rows.append(pack_row(len(ids), chunk.count, chunk.end, blocks, size, self._device))
+            ids += chunk.sequence.ids(chunk.begin, chunk.end)
+            positions += range(chunk.begin, chunk.end)
+            slots += [blocks[at // size] * size + at % size for at in range(chunk.begin, chunk.end)]
             if chunk.samples:
                 last.append(len(ids) - 1)
         output = self._model(
@@ -92,7 +99,7 @@ class Runner:
             position_ids=self._tensor(positions).unsqueeze(0),
             use_cache=False,
             logits_to_keep=self._tensor(last),
-            packed=Packed(self._keys, self._values, self._tensor(slots), rows),
+            packed=Packed(self._cache, self._tensor(slots), rows),
         )
         logits: torch.Tensor = output.logits
         return logits[0].float()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from services.inference.engine import Delta, End, EngineLimits, Event, Failed, GenerationRequest, SamplingParams
-from services.inference.native.cache import SpanAllocator
+from services.inference.native.block_manager import BlockManager
 from services.inference.native.core import NativeCore, StepRunner
 from services.inference.native.scheduler import Scheduler
 
@@ -18,6 +18,7 @@ def request(
     tenant: str = "t",
     sampling: SamplingParams = GREEDY,
     deadline: float | None = None,
+    weight: float = 1.0,
 ) -> GenerationRequest:
     return GenerationRequest(
         id=name,
@@ -26,6 +27,7 @@ def request(
         max_tokens=max_tokens,
         sampling=sampling,
         deadline=deadline,
+        weight=weight,
     )
 
 
@@ -34,7 +36,8 @@ class Driven:
     """An engine on `runner`, and all it has emitted."""
 
     runner: StepRunner
-    tokens: int = 256
+    blocks: int = 64
+    block_size: int = 4
     max_running: int = 8
     max_step_tokens: int = 32
     vocabulary: int = 97
@@ -42,9 +45,11 @@ class Driven:
     lost: int = 0
 
     def __post_init__(self) -> None:
-        self.spans = SpanAllocator(self.tokens)
-        self.scheduler = Scheduler(self.spans, max_running=self.max_running, max_step_tokens=self.max_step_tokens)
-        limits = EngineLimits(model="m", context_window=self.tokens, vocabulary=self.vocabulary, tokenizer="")
+        self.cache = BlockManager(self.blocks, self.block_size)
+        self.scheduler = Scheduler(self.cache, max_running=self.max_running, max_step_tokens=self.max_step_tokens)
+        limits = EngineLimits(
+            model="m", context_window=self.blocks * self.block_size, vocabulary=self.vocabulary, tokenizer=""
+        )
         self.core = NativeCore(
             self.runner,
             self.scheduler,
@@ -66,8 +71,12 @@ class Driven:
         return events
 
     def finish(self) -> None:
-        while not self.core._inbox.empty() or not self.scheduler.idle:
+        while not self.core._inbox.empty() or not self.core.idle:
             self.step()
+
+    @property
+    def emptied(self) -> bool:
+        return self.cache.free == self.cache.count
 
     def text(self, name: str) -> list[int]:
         return [

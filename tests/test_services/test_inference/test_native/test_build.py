@@ -50,7 +50,7 @@ def test_the_context_window_is_no_longer_than_the_cache(tmp_path: Path, caplog: 
     tiny_model("llama", "sdpa").save_pretrained(tmp_path)
     dtype = loader.choose_dtype(torch.device("cpu"))
     core = make(tmp_path, cache_bytes=50 * token_bytes(tiny_config("llama"), dtype))
-    assert core.limits.context_window == 50
+    assert core.limits.context_window == 48
     assert "context of" in caplog.text
 
 

@@ -13,11 +13,24 @@ from tests.test_services.test_inference.test_native.driving import Driven, reque
 class Scripted:
     """A runner that draws what `token` says; raises what it raises."""
 
+    lookahead = 0
+
     def __init__(self, token: Callable[[Sequence], int | None] = lambda sequence: len(sequence.output)) -> None:
         self.token = token
 
-    def run(self, chunks: list[Chunk]) -> list[int | None]:
-        return [self.token(chunk.sequence) for chunk in chunks if chunk.samples]
+    def launch(self, chunks: list[Chunk]) -> Callable[[], list[int | None]]:
+        tokens = [self.token(chunk.sequence) for chunk in chunks if chunk.samples]
+        return lambda: tokens
+
+
+class Ahead(Scripted):
+    """A runner that starts a step before the one before it is read, and draws only when it is read."""
+
+    lookahead = 1
+
+    def launch(self, chunks: list[Chunk]) -> Callable[[], list[int | None]]:
+        sampled = [chunk.sequence for chunk in chunks if chunk.samples]
+        return lambda: [self.token(sequence) for sequence in sampled]
 
 
 def test_an_answer_is_deltas_and_one_end_with_its_usage() -> None:
@@ -59,7 +72,7 @@ def test_an_aborted_answer_ends_within_two_steps_without_another_word() -> None:
     after = [event for _ in range(5) for event in driven.step()]
     assert after == []
     assert driven.scheduler.idle
-    assert driven.spans.spans == []
+    assert driven.emptied
 
 
 def test_aborting_what_has_ended_or_never_was_changes_nothing() -> None:
@@ -108,7 +121,7 @@ def test_a_step_that_raises_fails_what_was_in_it_and_the_loop_goes_on(caplog: py
     assert driven.last("waits") == End("waits", "length", 3, 0, 2)
     assert "secret detail" in caplog.text
     assert driven.lost == 0
-    assert driven.spans.spans == []
+    assert driven.emptied
 
 
 def test_a_lost_device_fails_everything_and_is_reported() -> None:
@@ -153,7 +166,7 @@ def test_a_token_outside_the_vocabulary_never_reaches_the_model(prompt: list[int
 
 
 def test_a_request_that_can_never_fit_fails_and_the_next_runs() -> None:
-    driven = Driven(Scripted(), tokens=10)
+    driven = Driven(Scripted(), blocks=5, block_size=2)
     driven.core.submit(request("large", max_tokens=8))
     driven.core.submit(request("small", max_tokens=1))
     driven.finish()
@@ -172,9 +185,10 @@ def test_a_request_past_its_deadline_fails_and_may_be_retried() -> None:
     assert (last.kind, last.retryable) == ("deadline", True)
 
 
-def test_every_request_ends_exactly_once_unless_it_was_aborted() -> None:
+@pytest.mark.parametrize("kind", [Scripted, Ahead])
+def test_every_request_ends_exactly_once_unless_it_was_aborted(kind: type[Scripted]) -> None:
     chance = random.Random(1)
-    driven = Driven(Scripted(lambda _: chance.choice([1, 1, 1, 9, None])), tokens=64)
+    driven = Driven(kind(lambda _: chance.choice([1, 1, 1, 9, None])), blocks=16)
     aborted = set()
     for index in range(300):
         stop = SamplingParams(stop_ids=frozenset({9}))
@@ -188,7 +202,7 @@ def test_every_request_ends_exactly_once_unless_it_was_aborted() -> None:
     ended = [event.id for event in driven.events if isinstance(event, End | Failed)]
     assert len(ended) == len(set(ended))
     assert set(ended) | aborted == {str(index) for index in range(300)}
-    assert driven.spans.spans == []
+    assert driven.emptied
 
 
 def test_the_thread_generates_and_stops_when_closed() -> None:
@@ -200,3 +214,38 @@ def test_the_thread_generates_and_stops_when_closed() -> None:
     driven.core.close()
     assert seen == [Delta("r", [0]), Delta("r", [1]), End("r", "length", 3, 0, 2)]
     assert driven.core.limits.vocabulary == 97
+
+
+def test_with_a_step_started_ahead_answers_are_the_same() -> None:
+    driven = Driven(Ahead())
+    for name in "abc":
+        driven.core.submit(request(name, [5, 6], 3))
+    driven.core.submit(request("stops", max_tokens=9, sampling=SamplingParams(stop_ids=frozenset({2}))))
+    driven.finish()
+    assert [driven.text(name) for name in "abc"] == [[0, 1, 2]] * 3
+    assert driven.text("stops") == [0, 1]
+    assert driven.last("stops") == End("stops", "stop", 3, 0, 3)
+    assert driven.emptied
+
+
+def test_what_is_aborted_with_a_step_under_way_says_nothing_more() -> None:
+    driven = Driven(Ahead())
+    driven.core.submit(request("r", max_tokens=50))
+    driven.step()
+    driven.step()
+    driven.core.abort("r")
+    driven.core.submit(request("r", max_tokens=2))
+    driven.events.clear()
+    driven.finish()
+    assert driven.events == [Delta("r", [0]), Delta("r", [1]), End("r", "length", 3, 0, 2)]
+    assert driven.emptied
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_that_would_stop_the_turns_is_refused(weight: float) -> None:
+    driven = Driven(Scripted())
+    driven.core.submit(request("r", weight=weight))
+    driven.finish()
+    last = driven.last("r")
+    assert isinstance(last, Failed)
+    assert last.kind == "invalid_request"

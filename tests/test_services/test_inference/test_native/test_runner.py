@@ -1,5 +1,6 @@
 import math
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -43,13 +44,12 @@ def generated(model: PreTrainedModel, each: GenerationRequest) -> list[int]:
     return answer
 
 
-@pytest.mark.parametrize("step_tokens", [4, 7, 16, 200])
+@pytest.mark.parametrize("step_tokens", [5, 7, 16, 200])
 @pytest.mark.parametrize("together", [True, False], ids=["together", "staggered"])
 def test_greedy_answers_equal_those_of_transformers(
     kind: str, requests: list[GenerationRequest], expected: dict[str, list[int]], step_tokens: int, *, together: bool
 ) -> None:
-    runner = Runner(tiny_model(kind, ATTENTION), tokens=200)
-    driven = Driven(runner, tokens=200, max_running=4, max_step_tokens=step_tokens)
+    driven = drive(tiny_model(kind, ATTENTION), max_running=4, max_step_tokens=step_tokens)
     for each in requests:
         driven.core.submit(each)
         if not together:
@@ -59,12 +59,78 @@ def test_greedy_answers_equal_those_of_transformers(
     assert {each.id: driven.text(each.id) for each in requests} == expected
 
 
+def drive(model: PreTrainedModel, *, blocks: int = 50, block_size: int = 4, **bounds: Any) -> Driven:
+    return Driven(Runner(model, blocks=blocks, block_size=block_size, seed=1), blocks, block_size, **bounds)
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 16])
+def test_answers_do_not_depend_on_the_size_of_a_block(
+    kind: str, requests: list[GenerationRequest], expected: dict[str, list[int]], block_size: int
+) -> None:
+    driven = drive(tiny_model(kind, ATTENTION), blocks=200 // block_size, block_size=block_size)
+    for each in requests:
+        driven.core.submit(each)
+    driven.finish()
+    assert {each.id: driven.text(each.id) for each in requests} == expected
+
+
+@pytest.mark.parametrize("step_tokens", [9, 40])
+def test_answers_are_the_same_when_the_cache_is_too_small_for_all_of_them(
+    kind: str, requests: list[GenerationRequest], expected: dict[str, list[int]], step_tokens: int
+) -> None:
+    driven = drive(tiny_model(kind, ATTENTION), blocks=17, max_step_tokens=step_tokens)
+    back = 0
+    for each in requests:
+        driven.core.submit(each)
+    while not driven.core.idle or not driven.core._inbox.empty():
+        before = {sequence.request.id for sequence in driven.scheduler.running}
+        driven.step()
+        back += len(before & {sequence.request.id for sequence in driven.scheduler.waiting})
+    assert back > 0
+    assert {each.id: driven.text(each.id) for each in requests} == expected
+    assert driven.emptied
+
+
+def test_the_next_turn_of_a_conversation_computes_only_what_is_new(kind: str) -> None:
+    model = tiny_model(kind, "sdpa")
+    driven = drive(tiny_model(kind, ATTENTION), blocks=64)
+    first = request("first", list(range(1, 12)), 6)
+    driven.core.submit(first)
+    driven.finish()
+    again = request("again", [*first.prompt_ids, *driven.text("first"), 30, 31, 32], 8)
+    stranger = request("stranger", again.prompt_ids, 8, tenant="other")
+    driven.core.submit(again)
+    driven.core.submit(stranger)
+    driven.finish()
+    assert driven.last("again") == End("again", "length", 20, 16, 8)
+    assert driven.last("stranger") == End("stranger", "length", 20, 0, 8)
+    assert driven.text("again") == driven.text("stranger") == generated(model, again)
+
+
+def test_requests_at_once_share_what_they_begin_with(kind: str) -> None:
+    model = tiny_model(kind, "sdpa")
+    driven = drive(tiny_model(kind, ATTENTION), blocks=64)
+    common = [index % 90 + 3 for index in range(21)]
+    driven.core.submit(request("leads", common, 20))
+    driven.step()
+    alike = [request(str(index), [*common, index, 2], 9) for index in range(3)]
+    for each in alike:
+        driven.core.submit(each)
+    driven.finish()
+    for each in alike:
+        assert driven.text(each.id) == generated(model, each)
+        last = driven.last(each.id)
+        assert isinstance(last, End)
+        assert last.cached_tokens == 20
+    assert driven.emptied
+
+
 def test_a_row_of_nan_fails_alone_and_leaves_nothing_behind_in_the_cache(kind: str) -> None:
     model = tiny_model(kind, ATTENTION)
     weights = model.get_input_embeddings().weight
     assert isinstance(weights, torch.Tensor)
     weights.data[13] = math.nan
-    driven = Driven(Runner(model, tokens=60), tokens=60)
+    driven = drive(model)
     good = request("good", [1, 2, 3], 8)
     driven.core.submit(request("bad", [1, 13, 2], 8))
     driven.core.submit(good)
@@ -82,7 +148,7 @@ def test_a_row_of_nan_fails_alone_and_leaves_nothing_behind_in_the_cache(kind: s
 
 def test_the_cache_is_empty_again_after_random_requests_and_aborts() -> None:
     dice = random.Random(5)
-    driven = Driven(Runner(tiny_model("llama", ATTENTION), tokens=120, seed=1), tokens=120)
+    driven = drive(tiny_model("llama", ATTENTION), blocks=30)
     for index in range(300):
         sampling = SamplingParams(temperature=dice.choice([0.0, 1.0]), top_p=dice.choice([0.5, 1.0]))
         prompt = [dice.randrange(97) for _ in range(dice.randint(1, 40))]
@@ -92,15 +158,14 @@ def test_the_cache_is_empty_again_after_random_requests_and_aborts() -> None:
         if dice.random() < 0.8:
             driven.step()
     driven.finish()
-    assert driven.spans.spans == []
-    assert driven.spans.allocate(120) == 0
+    assert driven.emptied
     assert not [event for event in driven.events if isinstance(event, Failed)]
     assert [event for event in driven.events if isinstance(event, End)]
 
 
 def test_a_failed_step_does_not_spoil_later_answers(expected: dict[str, list[int]], kind: str) -> None:
     model = tiny_model(kind, ATTENTION)
-    driven = Driven(Runner(model, tokens=200), tokens=200, vocabulary=10**6)
+    driven = drive(model, vocabulary=10**6)
     driven.core.submit(request("outside", [1, 5000]))
     driven.finish()
     assert isinstance(driven.last("outside"), Failed)
@@ -112,7 +177,7 @@ def test_a_failed_step_does_not_spoil_later_answers(expected: dict[str, list[int
 def test_the_same_seed_samples_the_same_answer() -> None:
     answers = []
     for _ in range(2):
-        driven = Driven(Runner(tiny_model("llama", ATTENTION), tokens=60, seed=9), tokens=60)
+        driven = drive(tiny_model("llama", ATTENTION))
         driven.core.submit(request("r", max_tokens=20, sampling=SamplingParams(temperature=1.5)))
         driven.finish()
         answers.append(driven.text("r"))

@@ -1,0 +1,75 @@
+"""Puts the parts of the CUDA path together, and says which attention it has."""
+
+import logging
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import torch
+from transformers import PreTrainedModel
+
+from services.inference.engine import GenerationRequest
+from services.inference.native.block_manager import BlockManager
+from services.inference.native.decoder import Decoder
+from services.inference.native.device_runner import DeviceRunner
+from services.inference.native.paged import Backend, Cache
+from services.inference.native.sequence import Chunk, Sequence
+
+_log = logging.getLogger(__name__)
+_WARM = (3, 130, 1)
+
+
+def choose_attention(device: torch.device) -> Backend:
+    """The fastest attention that is installed and runs on the device."""
+    if device.type != "cuda":
+        return "sdpa"
+    hopper = torch.cuda.get_device_capability(device)[0] == 9
+    if hopper and find_spec("flash_attn_interface") is not None:
+        return "flash"
+    return "triton" if find_spec("triton") is not None else "sdpa"
+
+
+def device_runner(
+    model: PreTrainedModel,
+    blocks: BlockManager,
+    *,
+    seats: int,
+    window: int,
+    progress: Callable[[float, str], None],
+    attention: Backend | None = None,
+    compiled: bool = True,
+) -> DeviceRunner:
+    """A runner of a fused decoder, warmed up, with its decode steps recorded where the device can.
+
+    Args:
+        model: Llama or GLM, loaded; of no use afterwards.
+        blocks: the cache's shape.
+        seats: sequences in a step at the most.
+        window: tokens of the longest sequence.
+        progress: is told the fraction done, in [0, 1], and what is being done.
+        attention: None for the fastest there is.
+        compiled: whether torch fuses the elementwise parts.
+    """
+    backend = attention or choose_attention(model.device)
+    decoder = Decoder(model, window=window)
+    cache = Cache(
+        (len(decoder.layers), blocks.count, blocks.size, decoder.groups, decoder.width),
+        heads=decoder.heads,
+        cosines=decoder.cosines,
+        sines=decoder.sines,
+        dtype=decoder.dtype,
+        backend=backend,
+    )
+    runner = DeviceRunner(decoder, cache, seats=seats, window=window)
+    cuda = decoder.device.type == "cuda"
+    if cuda and compiled:
+        decoder.compile()
+    for done, wanted in enumerate(_WARM):
+        progress(done / len(_WARM), "compiling")
+        count = min(wanted, window - 1, blocks.count * blocks.size)
+        request = GenerationRequest(id="", tenant="", prompt_ids=[0] * count, max_tokens=1)
+        sequence = Sequence(request, slot=0, blocks=list(range(blocks.blocks_for(count))))
+        runner.launch([Chunk(sequence, 0, count, 0, 0, samples=True)])()
+    if cuda and backend != "sdpa":
+        runner.capture(progress)
+    _log.info("attention by %s, %s", backend, "compiled" if cuda and compiled else "not compiled")
+    return runner

@@ -1,0 +1,110 @@
+"""Drawing tokens exactly without sorting: thresholds are found bit by bit, then the row is walked to the point."""
+
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _ordered(x):
+    """Floats as integers of the same order."""
+    bits = x.to(tl.int32, bitcast=True)
+    return tl.where(bits >= 0, bits, bits ^ 0x7FFFFFFF)
+
+
+@triton.jit
+def _above(row, vocabulary, inverse, highest, threshold, COUNT: tl.constexpr, BLOCK: tl.constexpr):
+    """How many logits reach a threshold, or what they weigh."""
+    total = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, vocabulary, BLOCK):
+        n = start + tl.arange(0, BLOCK)
+        x = tl.load(row + n, mask=n < vocabulary, other=float("-inf")).to(tl.float32)
+        weight = tl.exp((x - highest) * inverse) if not COUNT else tl.full([BLOCK], 1.0, tl.float32)
+        total += tl.where((_ordered(x) >= threshold) & (n < vocabulary), weight, 0.0)
+    return tl.sum(total, 0)
+
+
+@triton.jit
+def _threshold(row, vocabulary, inverse, highest, least, wanted, COUNT: tl.constexpr, BLOCK: tl.constexpr):
+    """The largest threshold, not below `least`, that as much as `wanted` reaches."""
+    low = least.to(tl.int64)
+    high = _ordered(highest).to(tl.int64) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _above(row, vocabulary, inverse, highest, middle.to(tl.int32), COUNT, BLOCK) >= wanted:
+            low = middle
+        else:
+            high = middle
+    return low.to(tl.int32)
+
+
+@triton.jit
+def _draw(logits, settings, top_ks, tokens, usable, vocabulary, rows, BLOCK: tl.constexpr):
+    index = tl.program_id(0)
+    row = logits + index.to(tl.int64) * vocabulary
+    temperature = tl.load(settings + index)
+    top_p = tl.load(settings + rows + index)
+    min_p = tl.load(settings + 2 * rows + index)
+    point = tl.load(settings + 3 * rows + index)
+    top_k = tl.load(top_ks + index)
+
+    highest = float("-inf")
+    likeliest = 0
+    bad = 0
+    for start in range(0, vocabulary, BLOCK):
+        n = start + tl.arange(0, BLOCK)
+        x = tl.load(row + n, mask=n < vocabulary, other=float("-inf")).to(tl.float32)
+        bad += tl.sum((x != x).to(tl.int32), 0)
+        best, at = tl.max(tl.where(x != x, float("-inf"), x), 0, return_indices=True)
+        likeliest = tl.where(best > highest, start + at, likeliest)
+        highest = tl.maximum(highest, best)
+    fine = (bad == 0) & (highest < float("inf")) & (highest > float("-inf"))
+    tl.store(usable + index, fine.to(tl.int32))
+    chosen = likeliest
+    if fine & (temperature > 0):
+        inverse = 1.0 / temperature
+        # The least finite value: what is excluded is never drawn.
+        least = _ordered(tl.full([], -3.4028234e38, tl.float32))
+        if (top_k > 0) & (top_k < vocabulary):
+            least = _threshold(row, vocabulary, inverse, highest, least, top_k.to(tl.float32), True, BLOCK)
+        whole = _above(row, vocabulary, inverse, highest, least, False, BLOCK)
+        if min_p > 0:
+            least = tl.maximum(least, _ordered(highest + tl.log(min_p) * temperature))
+        if top_p < 1:
+            nucleus = _threshold(row, vocabulary, inverse, highest, least, top_p * whole, False, BLOCK)
+            least = tl.maximum(least, nucleus)
+        point *= _above(row, vocabulary, inverse, highest, least, False, BLOCK)
+        before = 0.0
+        found = 0
+        for start in range(0, vocabulary, BLOCK):
+            if found == 0:
+                n = start + tl.arange(0, BLOCK)
+                x = tl.load(row + n, mask=n < vocabulary, other=float("-inf")).to(tl.float32)
+                kept = (_ordered(x) >= least) & (n < vocabulary)
+                weight = tl.where(kept, tl.exp((x - highest) * inverse), 0.0)
+                edges = before + tl.cumsum(weight, 0)
+                past = kept & (edges > point)
+                if tl.max(past.to(tl.int32), 0) > 0:
+                    chosen = start + tl.argmax(past.to(tl.int32), 0)
+                    found = 1
+                before += tl.sum(weight, 0)
+    tl.store(tokens + index, chosen.to(tl.int64))
+
+
+def draw(logits: torch.Tensor, settings: torch.Tensor, top_ks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw a token a row; cut by top_k, then by top_p of what that leaves, and by min_p.
+
+    Args:
+        logits: [rows, vocabulary], contiguous; -inf excludes a token.
+        settings: float32 [4, rows]: temperature (0 takes the likeliest), top_p, min_p, and a uniform number in [0, 1).
+        top_ks: int32 [rows]; 0 keeps all.
+
+    Returns:
+        Token ids, int64 [rows]; whether the row's logits were usable, int32 [rows].
+    """
+    rows, vocabulary = logits.shape
+    tokens = torch.empty(rows, dtype=torch.int64, device=logits.device)
+    usable = torch.empty(rows, dtype=torch.int32, device=logits.device)
+    block = min(8192, triton.next_power_of_2(vocabulary))
+    _draw[(rows,)](logits, settings, top_ks, tokens, usable, vocabulary, rows, BLOCK=block, num_warps=16)
+    return tokens, usable
