@@ -6,6 +6,8 @@ import logging
 import socket
 import sys
 
+from alembic.util import CommandError
+
 from app.bootstrap import bootstrap
 from app.common.errors import AppError
 from app.common.logging import configure_logging
@@ -35,7 +37,7 @@ def main() -> int:
         with claim_instance(settings.data_dir) as instance, _listen(settings) as listener:
             supervisor = Supervisor(settings, listener, instance)
             return asyncio.run(supervisor.run(lambda: _prepare(settings, listener, upgrades=upgrades)))
-    except (SettingsError, CannotStart, AlreadyRunning, AppError) as error:
+    except (SettingsError, CannotStart, AlreadyRunning, AppError, CommandError, OSError) as error:
         print(f"The service cannot start.\n{error}", file=sys.stderr)  # noqa: T201 - for the person who started it
         return 2
 
@@ -43,7 +45,7 @@ def main() -> int:
 async def _prepare(settings: Settings, listener: socket.socket, *, upgrades: bool) -> None:
     """The database, as far as the API needs it: reachable, of this version, with somebody to serve."""
     host, port = listener.getsockname()[:2]
-    url = f"http://{host}:{port}{settings.root_path}"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.root_path}"
     if upgrades:
         await asyncio.to_thread(upgrade, settings.migration_database)
     engine = create_engine(settings.database)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import socket
 import sys
 import threading
@@ -73,7 +74,9 @@ class _Server(uvicorn.Server):
 
 def _watch_lifeline(server: uvicorn.Server) -> None:
     # The supervisor holds the other end of standard input; a killed supervisor cannot say goodbye, but the pipe ends.
-    sys.stdin.buffer.read()
+    # Read bare: a thread inside a buffered read aborts the interpreter when it ends.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     server.should_exit = True
 
 

@@ -3,6 +3,7 @@
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from database.identifier import new_id
@@ -12,11 +13,24 @@ class AlreadyRunning(Exception):
     """Another service runs on this data directory."""
 
 
-@contextmanager
-def claim_instance(data_dir: Path) -> Iterator[str]:
-    """The id of the service on this data directory, the same after every restart.
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A claimed data directory.
 
-    While it is claimed nobody else can claim it, so that whoever ran under it before is known to be dead.
+    Attributes:
+        id: the same after every restart.
+        lock: the file descriptor that holds the claim. Whoever runs turns inherits it, so that the claim outlives a
+            killed supervisor for as long as one of its children lives.
+    """
+
+    id: str
+    lock: int
+
+
+@contextmanager
+def claim_instance(data_dir: Path) -> Iterator[Instance]:
+    """Claim a data directory. Nobody else can meanwhile, so that whoever held it before is known to be dead.
+
     Raises AlreadyRunning.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -24,11 +38,11 @@ def claim_instance(data_dir: Path) -> Iterator[str]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise AlreadyRunning(f"A service is running on {data_dir} already.") from error
+            raise AlreadyRunning(f"A service is running on {data_dir}, or ending its last answers.") from error
         file.seek(0)
-        instance = file.read().strip()
-        if not instance:
-            instance = new_id()
-            file.write(instance + "\n")
+        name = file.read().strip()
+        if not name:
+            name = new_id()
+            file.write(name + "\n")
             file.flush()
-        yield instance
+        yield Instance(name, file.fileno())

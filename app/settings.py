@@ -13,11 +13,14 @@ from database.engine import database_url
 
 PREFIX = "CHATGLM_"
 ENV_FILE = ".env"
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "chatglm-api"
 
 
 class SettingsError(Exception):
     """The settings cannot be used; the message names each, a line each, without its value."""
+
+
+def _cache_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "chatglm-api"
 
 
 class Settings(BaseSettings):
@@ -36,7 +39,8 @@ class Settings(BaseSettings):
         Path("data"), description="Where this service keeps its files: the SQLite database, the secret, the first key."
     )
     cache_dir: Path = Field(
-        _CACHE, description="Where converted models are kept; may be deleted. Default: `~/.cache/chatglm-api`."
+        default_factory=_cache_dir,
+        description="Where converted models are kept; may be deleted. Default: `~/.cache/chatglm-api`.",
     )
     database_url: SecretStr | None = Field(
         None,
@@ -84,7 +88,10 @@ class Settings(BaseSettings):
     default_max_tokens: int = Field(1024, ge=1, description="New tokens at the most when a request does not say.")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body.")
     lease_seconds: float = Field(
-        30.0, ge=1, le=3600, description="After how long without a sign of life a process's turns count as interrupted."
+        30.0,
+        ge=15,
+        le=3600,
+        description="After how long without a sign of life a process's turns are interrupted.",
     )
     shutdown_seconds: int = Field(30, ge=0, le=3600, description="How long running answers may finish after SIGTERM.")
     timezone: str | None = Field(

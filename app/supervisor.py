@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from app.instance import Instance
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# The engine exits with this when trying again cannot help: no such model, say.
-UNUSABLE = 3
+# The engine exits with this (sysexits' EX_CONFIG) when trying again cannot help: no such model, say.
+UNUSABLE = 78
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
 _STEADY_SECONDS = 60.0
 _KILL_AFTER = 10.0
@@ -28,7 +29,7 @@ _LONGEST_SOCKET_PATH = 107
 class Supervisor:
     """Runs the children until SIGTERM or SIGINT; `run` returns the exit status."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, instance: str) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, instance: Instance) -> None:
         self._settings = settings
         self._listener = listener
         self._instance = instance
@@ -73,31 +74,40 @@ class Supervisor:
         backoff = _FIRST_BACKOFF
         while not self._stopping.is_set():
             started = asyncio.get_running_loop().time()
-            child = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=PIPE,
-                pass_fds=[self._listener.fileno()] if name == "api" else [],
-                # A Ctrl-C is for the supervisor, which stops the children in order.
-                start_new_session=True,
-            )
-            self._children[name] = child
-            if self._stopping.is_set():
-                # Told to stop while the child was being made, when nobody could tell the child.
-                child.terminate()
-            status = await child.wait()
-            del self._children[name]
+            status = await self._run_child(name, command)
             if self._stopping.is_set():
                 return
-            if status == UNUSABLE:
+            if name == "engine" and status == UNUSABLE:
                 self._status = 1
                 self._stopping.set()
                 return
             if asyncio.get_running_loop().time() - started > _STEADY_SECONDS:
                 backoff = _FIRST_BACKOFF
-            log.error("the %s stopped with status %d; it is started again in %.1f s", name, status, backoff)
+            log.error("the %s stopped with status %s; it is started again in %.1f s", name, status, backoff)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff)
             backoff = min(backoff * 2, _LONGEST_BACKOFF)
+
+    async def _run_child(self, name: str, command: list[str]) -> int | None:
+        """Run a child to its end; its exit status, or None if it could not even be started."""
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=PIPE,
+                pass_fds=[self._listener.fileno(), self._instance.lock] if name == "api" else [],
+                # A Ctrl-C is for the supervisor, which stops the children in order.
+                start_new_session=True,
+            )
+        except OSError:
+            log.exception("the %s could not be started", name)
+            return None
+        self._children[name] = child
+        if self._stopping.is_set():
+            # Told to stop while the child was being made, when nobody could tell the child.
+            child.terminate()
+        status = await child.wait()
+        del self._children[name]
+        return status
 
     async def _stop(self, name: str) -> None:
         child = self._children.get(name)
@@ -111,7 +121,7 @@ class Supervisor:
             child.kill()
 
     def _api_command(self, path: Path) -> list[str]:
-        arguments = {"fd": self._listener.fileno(), "engine-socket": path, "instance": self._instance}
+        arguments = {"fd": self._listener.fileno(), "engine-socket": path, "instance": self._instance.id}
         return [sys.executable, "-m", "app.api", *_options(arguments)]
 
     def _engine_command(self, path: Path) -> list[str]:

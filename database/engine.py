@@ -53,6 +53,8 @@ def create_engine(url: str, *, pool_size: int = 10, timeout: float = 10.0, name:
         max_overflow=0,
         pool_timeout=timeout,
         pool_pre_ping=True,
+        # What is said, and hashes of keys, have no place in a log.
+        hide_parameters=True,
         connect_args={
             "timeout": timeout,
             "command_timeout": timeout,
@@ -68,7 +70,7 @@ def _sqlite(url: URL, timeout: float) -> AsyncEngine:
     # same mode.
     path.touch(mode=0o600)
     engine = create_async_engine(
-        url, pool_size=1, max_overflow=0, pool_timeout=timeout, connect_args={"timeout": timeout}
+        url, pool_size=1, max_overflow=0, pool_timeout=timeout, hide_parameters=True, connect_args={"timeout": timeout}
     )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_immediate)

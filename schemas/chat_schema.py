@@ -41,6 +41,13 @@ class NewMessage(BaseModel):
         return self
 
 
+class SaidMessage(BaseModel):
+    """One message of a conversation, as it is stored."""
+
+    role: str
+    content: str
+
+
 class TokenUsage(BaseModel):
     """Tokens of one turn; `cached_tokens` of the prompt were not computed again."""
 
@@ -54,7 +61,7 @@ class Answer(BaseModel):
     """A whole answer. `history` is the whole conversation with this turn appended."""
 
     response: str
-    history: list[HistoryMessage]
+    history: list[SaidMessage]
     status: Literal[200] = 200
     time: str
     message_id: str

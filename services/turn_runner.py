@@ -75,19 +75,21 @@ class TurnRunner:
         await asyncio.gather(*tasks)
 
     async def _run(self, plan: TurnPlan, accepted: asyncio.Future[None]) -> None:
+        end = None
         try:
             async with self._engine.admit(plan.request) as generation:
                 await self._log.open(plan.turn, plan.opening)
-                # From here to the end nothing may raise past this task: the row is running.
                 accepted.set_result(None)
                 end = await self._generate(plan, generation)
-        except (EngineOverloaded, EngineUnavailable) as refusal:
-            code = "overloaded" if isinstance(refusal, EngineOverloaded) else "engine_unavailable"
-            accepted.set_exception(Unavailable(refusal.message, code=code, retry_after=refusal.retry_after))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the starter's to hear
-            accepted.set_exception(error)
-        else:
-            plan.turn.end(await self._settle(plan, end))
+        except Exception as error:
+            if not accepted.done():
+                accepted.set_exception(_refusal(error))
+                return
+            # The row is running and somebody listens: whatever happened, the turn must end.
+            log.exception("a turn broke")
+        failure = GenerationFailed("The answer could not be made.")
+        end = end or TurnEnd(status=TurnStatus.FAILED, usage=_usage(plan.turn), error=failure)
+        plan.turn.end(await self._settle(plan, end))
 
     async def _generate(self, plan: TurnPlan, generation: Generation) -> TurnEnd:
         pump = asyncio.create_task(self._pump(plan, generation))
@@ -137,6 +139,16 @@ class TurnRunner:
             known = error if isinstance(error, AppError) else Unavailable("The answer could not be stored.")
             return TurnEnd(status=TurnStatus.INTERRUPTED, usage=end.usage, error=known)
         return end
+
+
+def _refusal(error: Exception) -> Exception:
+    """What the starter hears of an error before the turn was accepted."""
+    match error:
+        case EngineOverloaded():
+            return Unavailable(error.message, code="overloaded", retry_after=error.retry_after)
+        case EngineUnavailable():
+            return Unavailable(error.message, code="engine_unavailable", retry_after=error.retry_after)
+    return error
 
 
 def _usage(turn: LiveTurn) -> Usage:

@@ -17,7 +17,7 @@ def settings_table() -> str:
     """The table: a line for each setting, as `Settings` describes it."""
     lines = ["| Setting | Default | |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        unset = field.default in (None, PydanticUndefined) or name == "cache_dir"
+        unset = field.default in (None, PydanticUndefined)
         default = "" if unset else f"`{field.default}`" if field.default != "" else "empty"
         lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)

@@ -6,7 +6,8 @@ import math
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
 
 from app.common.errors import AppError, InvalidRequest, MethodNotAllowed, NotFound
 from schemas.error_schema import ErrorDetail, ErrorEnvelope
@@ -39,6 +40,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _nobody)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -80,6 +82,11 @@ def _http_error(_request: Request, error: Exception) -> JSONResponse:
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
     return response
+
+
+def _nobody(_request: Request, _error: Exception) -> Response:
+    # A client that left is no error; nginx's number for it tells the log so.
+    return Response(status_code=499)
 
 
 def _unexpected(_request: Request, _error: Exception) -> JSONResponse:

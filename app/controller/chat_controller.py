@@ -13,7 +13,7 @@ from app.controller.local_time import local_time
 from app.controller.provided import Chat, Zone
 from app.controller.responses import REFUSALS
 from app.controller.sse import KEEP_ALIVE, EventStream, whole
-from schemas.chat_schema import Answer, HistoryMessage, NewMessage, TokenUsage
+from schemas.chat_schema import Answer, NewMessage, SaidMessage, TokenUsage
 from services.chat_service import ChatRequest
 from services.inference.prompt import Message
 from services.live_turn import LiveTurn, TextDelta, TurnEnd, TurnEvent, Usage
@@ -62,7 +62,7 @@ def _answer(turn: LiveTurn, end: TurnEnd, prompt: str, past: Sequence[Message], 
     said = [*past, Message("user", prompt), Message("assistant", turn.text)]
     return Answer(
         response=turn.text,
-        history=[HistoryMessage.model_validate({"role": one.role, "content": one.content}) for one in said],
+        history=[SaidMessage(role=one.role, content=one.content) for one in said],
         time=local_time(turn.created_at, zone),
         message_id=turn.id,
         conversation_id=turn.conversation_id,

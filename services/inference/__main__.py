@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -19,7 +20,8 @@ from services.inference.scripted import ScriptedCore
 
 log = logging.getLogger("services.inference")
 
-_UNUSABLE = 3
+# EX_CONFIG of sysexits: starting again would end the same way.
+_UNUSABLE = 78
 
 
 def main() -> int:
@@ -85,6 +87,9 @@ def _in_thread(work: Callable[[], EngineCore | None]) -> asyncio.Future[EngineCo
 
 async def _lifeline(stopping: asyncio.Event) -> None:
     # Whoever started this holds the other end of standard input; killed, it cannot say goodbye, but the pipe ends.
+    if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        # Started on its own, it stops when it is told to.
+        return
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     await reader.read()
@@ -131,7 +136,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--max-running", type=int, default=16, help="answers generated at once")
     parser.add_argument("--model", default="auto", help="a directory, a hub id, auto or demo")
     parser.add_argument("--revision", default=None, help="branch, tag or commit of a hub id")
-    parser.add_argument("--cache-dir", type=Path, default=Path("~/.cache/chatglm-api").expanduser())
+    parser.add_argument("--cache-dir", type=Path, default=Path("cache"), help="where a converted model is kept")
     parser.add_argument("--device", choices=("cpu", "cuda"), default=None)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--scripted-rate", type=float, default=50.0)

@@ -1,6 +1,7 @@
 """From token ids to text as it streams: whole characters, whole emoji, and nothing held back for long."""
 
 import codecs
+import re
 
 import regex
 
@@ -20,14 +21,16 @@ _CLUSTER = regex.compile(
     rf"(?:\p{{Extended_Pictographic}}[{_JOINING}]*(?:(?<=\u200d)\p{{Extended_Pictographic}}[{_JOINING}]*)*"
     r"|[0-9#*]\ufe0f?)\Z"
 )
+# What the API refuses in callers' texts: an answer that held it could not be sent back as history, nor NUL be stored.
+_UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _REGIONAL = "".join(chr(0x1F1E6 + i) for i in range(26))
 
 
 class Detokenizer:
     """Decodes one answer. What all calls return, put together, is the same for every way to split the ids.
 
-    Invalid UTF-8 becomes U+FFFD. NUL is dropped, which SQL text cannot hold. The space that encoding adds at the start
-    of a text is dropped where the tokenizer adds one.
+    Invalid UTF-8 becomes U+FFFD. Control characters are dropped, tabs and line ends excepted. The space that encoding
+    adds at the start of a text is dropped where the tokenizer adds one.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, strips_first_line: bool = False) -> None:
@@ -49,7 +52,7 @@ class Detokenizer:
         """The text that these ids complete, possibly none. An id beyond the vocabulary stands for nothing."""
         table = self._bytes
         text = self._decode(b"".join([table[i] for i in token_ids if i < len(table)]))
-        if self._at_start or self._in_first_line or "\0" in text:
+        if self._at_start or self._in_first_line or _UNWANTED.search(text):
             text = self._cleaned(text)
         if self._held:
             text = self._held + text
@@ -70,7 +73,7 @@ class Detokenizer:
         return text
 
     def _cleaned(self, text: str, *, final: bool = False) -> str:
-        text = text.replace("\0", "")
+        text = _UNWANTED.sub("", text)
         if self._in_first_line:
             text = self._after_first_line(text, final=final)
         if self._at_start and text:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from services.inference.engine import (
@@ -35,6 +35,8 @@ from services.inference.wire import (
 
 _RECONNECT_SECONDS = 0.2
 _RETRY_AFTER = 2.0
+# A server that lives answers within a step of its engine at the most.
+_ADMISSION_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +76,12 @@ class EngineClient:
                     self._handle(await receive_from_server(reader))
             except WireError:
                 log.warning("the connection to the engine is lost")
+            except Exception:
+                # Without this task nobody would ever be answered again.
+                log.exception("the engine says what this process does not understand")
             finally:
                 self._disconnected()
+            await asyncio.sleep(_RECONNECT_SECONDS)
 
     @asynccontextmanager
     async def admit(self, request: GenerationRequest) -> AsyncIterator["_Place"]:
@@ -89,14 +95,17 @@ class EngineClient:
         self._places[request.id] = place
         try:
             self._send(Admit(request))
-            await place.admitted
+            await place.answered(_ADMISSION_SECONDS)
             yield place
         finally:
             if self._places.pop(request.id, None) is place and not place.ended:
                 self._send(Abort(request.id))
 
     def _send(self, message: ToServer) -> None:
-        if self._writer is not None:
+        if self._writer is None or self._writer.transport.is_closing():
+            return
+        # Lost this very moment: the reader, too, is about to learn of it, and tells everybody.
+        with suppress(RuntimeError, OSError):
             send(self._writer, message)
 
     def _handle(self, message: ToClient) -> None:
@@ -138,6 +147,13 @@ class _Place:
         self._send = send_message
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
+
+    async def answered(self, seconds: float) -> None:
+        """Wait for the server's answer. Raises EngineOverloaded or EngineUnavailable."""
+        try:
+            await asyncio.wait_for(self.admitted, seconds)
+        except TimeoutError:
+            raise EngineUnavailable("The engine does not answer.", _RETRY_AFTER) from None
 
     def accept(self) -> None:
         if not self.admitted.done():

@@ -103,5 +103,5 @@ async def _receive(reader: asyncio.StreamReader, decoder: Decoder[_Message]) -> 
         if length > LARGEST_FRAME:
             raise WireError(f"a frame of {length} bytes")
         return decoder.decode(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError, DecodeError) as error:
+    except (asyncio.IncompleteReadError, OSError, DecodeError, UnicodeError) as error:
         raise WireError(str(error)) from error

@@ -64,9 +64,7 @@ def test_a_killed_supervisor_takes_its_children_along(service: ServiceProcess) -
     assert len(children) == 2
     os.kill(service.process.pid, signal.SIGKILL)
     service.process.wait()
-    give_up = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in children):
-        assert time.monotonic() < give_up
+    wait_until_gone(children)
 
 
 def test_a_dead_engine_fails_its_turns_and_is_started_again(service: ServiceProcess) -> None:
@@ -216,9 +214,22 @@ def test_an_engine_that_loads_stops_when_its_starter_is_gone(tmp_path: Path) -> 
                 assert process.poll() is None
             engine = service.child("services.inference")
             process.kill()
-        give_up = time.monotonic() + 20
-        while Path(f"/proc/{engine}").exists():
-            assert time.monotonic() < give_up
+        wait_until_gone([engine])
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    """Returns when these processes are dead; an orphan may stay a zombie where nobody reaps it."""
+    give_up = time.monotonic() + 30
+    while any(state(pid) not in {"gone", "Z"} for pid in pids):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "gone"
 
 
 def readiness(client: httpx2.Client) -> str:

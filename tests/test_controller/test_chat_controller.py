@@ -48,6 +48,15 @@ async def test_an_answer_cut_by_max_tokens_ends_with_a_whole_character(service: 
     assert whole["usage"]["completion_tokens"] == 5
 
 
+async def test_what_callers_may_not_send_is_not_answered_either(service: Service) -> None:
+    prompt = json.dumps({"hex": b"a\x1b[2Jb\x00\x7f\tc\r\n".hex()})
+    streamed = text_of(await stream(service.ours, prompt))
+    whole = (await service.ours.post(NEW_MESSAGE, json={"prompt": prompt})).json()
+    assert streamed == whole["response"] == "a[2Jb\tc\r\n"
+    again = await service.ours.post(NEW_MESSAGE, json={"prompt": script("fine"), "history": whole["history"]})
+    assert again.json()["response"] == "fine"
+
+
 async def test_a_stream_has_one_message_id_and_an_explicit_end(service: Service) -> None:
     events = await stream(service.ours, script("one two three"))
     assert len({event["message_id"] for event in events}) == 1

@@ -186,6 +186,21 @@ async def test_a_failed_generation_and_a_defect_both_settle_as_failed() -> None:
         assert turn.text == "hel"
 
 
+async def test_a_place_that_cannot_be_left_ends_the_turn_all_the_same() -> None:
+    class BrokenEngine(FakeEngine):
+        @asynccontextmanager
+        async def admit(self, request: GenerationRequest) -> AsyncIterator[FakeEngine]:
+            async with super().admit(request):
+                yield self
+            raise RuntimeError("the transport is closed")
+
+    log = FakeLog()
+    turn = await TurnRunner(BrokenEngine(tokens("hello"), USAGE_END), log).start(await plan())
+    assert (await turn.outcome()).status == TurnStatus.COMPLETED
+    assert turn.text == "hello"
+    assert log.written == ["T1", "T2"]
+
+
 async def test_a_slow_listener_gets_merged_deltas_and_a_late_one_everything() -> None:
     log, gate = FakeLog(), asyncio.Event()
     engine = FakeEngine(tokens("h"), gate, *map(tokens, "ello"), USAGE_END)

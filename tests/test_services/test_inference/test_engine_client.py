@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services.inference import engine_client
 from services.inference.engine import (
     Delta,
     End,
@@ -19,6 +20,7 @@ from services.inference.engine import (
 )
 from services.inference.engine_client import EngineClient
 from services.inference.engine_server import EngineServer
+from services.inference.wire import Ready, send
 
 LIMITS = EngineLimits(model="steps", context_window=100, vocabulary=300, tokenizer="")
 
@@ -216,6 +218,46 @@ async def test_a_client_waits_for_a_server_that_loads_and_comes_back_to_one_that
             async with asyncio.timeout(10):
                 while (await client.health()).ready:
                     await asyncio.sleep(0)
+
+
+async def test_an_engine_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_client, "_ADMISSION_SECONDS", 0.05)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        send(writer, Ready(LIMITS))
+        while await reader.read(1000):
+            pass
+        writer.close()
+
+    server = await asyncio.start_unix_server(silent, tmp_path / "engine.sock")
+    async with connected(tmp_path / "engine.sock") as client:
+        await ready(client)
+        with pytest.raises(EngineUnavailable):
+            async with client.admit(request("a")):
+                pass
+    server.close()
+
+
+async def test_a_client_survives_whatever_a_server_says(tmp_path: Path) -> None:
+    # The last is a message that is well formed but for its text, which is not UTF-8.
+    sayings = [b"\x00\x00\x00\x01\xc0", b"\xff\xff\xff\xff", b"\x00\x00\x00\x10\x83\xa4type\xa7Loading\xa1\xff\x01"]
+
+    async def babbling(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if sayings:
+            writer.write(sayings.pop())
+        else:
+            send(writer, Ready(LIMITS))
+        while await reader.read(1000):
+            pass
+        writer.close()
+
+    server = await asyncio.start_unix_server(babbling, tmp_path / "engine.sock")
+    async with connected(tmp_path / "engine.sock") as client:
+        await ready(client)
+        assert sayings == []
+    server.close()
 
 
 async def test_bytes_that_are_no_message_end_that_connection_alone(served: Served) -> None:
