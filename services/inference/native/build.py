@@ -13,7 +13,7 @@ from services.inference.native import attention, loader
 from services.inference.native.block_manager import BlockManager
 from services.inference.native.core import NativeCore, StepRunner
 from services.inference.native.decoder import supported
-from services.inference.native.device import device_runner
+from services.inference.native.device import can_compile, device_runner
 from services.inference.native.errors import ModelError
 from services.inference.native.model import resolve
 from services.inference.native.runner import Runner, token_bytes, unrecoverable
@@ -64,7 +64,7 @@ def build(
     config = loader.read_config(files.directory)
     window = loader.context_window(config)
     dtype = loader.choose_dtype(place)
-    fused = place.type == "cuda" and supported(config)
+    fused = place.type == "cuda" and supported(config) and can_compile()
     kind = "sdpa" if fused else attention.ATTENTION
     loaded = loader.load(files.directory, config, device=place, dtype=dtype, attention=kind, progress=progress)
     tokens = _cache_tokens(loaded, window=window, max_running=max_running, cache_bytes=cache_bytes)

@@ -1,8 +1,12 @@
 """Puts the parts of the CUDA path together, and says which attention it has."""
 
 import logging
+import os
+import shutil
+import sysconfig
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
@@ -16,6 +20,17 @@ from services.inference.native.sequence import Chunk, Sequence
 
 _log = logging.getLogger(__name__)
 _WARM = (3, 130, 1)
+
+
+def can_compile() -> bool:
+    """Whether Triton and torch.compile can make kernels here: both need a C compiler and Python's headers."""
+    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    if compiler and headers.is_file():
+        return True
+    lacking = "C compiler" if not compiler else f"Python headers ({headers})"
+    _log.warning("there are no fast kernels: this machine has no %s; the model runs several times slower", lacking)
+    return False
 
 
 def choose_attention(device: torch.device) -> Backend:
