@@ -11,6 +11,7 @@ import torch
 from benchmarks.engine_check import check
 from benchmarks.engine_load import Driver, prompts
 from benchmarks.engine_model import Shape, device_core, random_model, shape_of
+from benchmarks.engine_variants import variants
 
 _PROMPT, _NEW = 512, 256
 
@@ -21,6 +22,8 @@ def main() -> int:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     if arguments.check:
         return 0 if check() else 1
+    if arguments.variants:
+        return 0 if variants() else 1
     rows = _speed([int(each) for each in arguments.concurrency.split(",")], arguments)
     if arguments.json:
         print(json.dumps(rows))
@@ -41,6 +44,7 @@ def _speed(concurrency: list[int], arguments: argparse.Namespace) -> list[dict[s
         step_tokens=arguments.step_tokens,
         attention=arguments.attention,
         compiled=not arguments.eager,
+        products=arguments.own_products,
     )
     print(
         f"model {loaded - begin:.1f} s, start {time.perf_counter() - loaded:.1f} s, {blocks} blocks; reads "
@@ -121,10 +125,12 @@ def _profile(driver: Driver, vocabulary: int, most: int) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with transformers instead of measuring")
+    parser.add_argument("--variants", action="store_true", help="time and check every way to compute a decode step")
     parser.add_argument("--concurrency", default="1,8,32,64,128,256")
-    parser.add_argument("--attention", choices=("flash", "triton"), default=None)
+    parser.add_argument("--attention", choices=("flash", "unplanned", "mixed", "triton"), default=None)
     parser.add_argument("--step-tokens", type=int, default=8192)
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
+    parser.add_argument("--own-products", action="store_true", help="our own kernel for a single token's products")
     parser.add_argument("--profile", action="store_true", help="show where a decode step's time goes")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

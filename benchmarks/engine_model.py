@@ -85,12 +85,20 @@ def device_core(
     window: int = 8192,
     attention: Backend | None = None,
     compiled: bool = True,
+    products: bool = False,
 ) -> NativeCore:
     """The engine on the CUDA path around a model in memory."""
     manager = BlockManager(blocks, 64)
     vocabulary = model.config.vocab_size
     runner = device_runner(
-        model, manager, seats=seats, window=window, progress=quiet, attention=attention, compiled=compiled
+        model,
+        manager,
+        seats=seats,
+        window=window,
+        progress=quiet,
+        attention=attention,
+        compiled=compiled,
+        products=products,
     )
     limits = EngineLimits(model="shape", context_window=window, vocabulary=vocabulary, tokenizer="")
     scheduler = Scheduler(manager, max_running=seats, max_step_tokens=step_tokens)

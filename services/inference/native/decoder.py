@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch.nn.functional import linear, silu
 from transformers import PretrainedConfig, PreTrainedModel
+
+from services.inference.native.products import gated, linear
 
 # Scaled by the length of the context: the angles are not a table.
 _UNFIXED_ROTATION = {"dynamic", "longrope"}
@@ -48,20 +49,29 @@ def norm(hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Te
 
 
 def project(
-    hidden: torch.Tensor, weight: torch.Tensor, qkv: torch.Tensor, bias: torch.Tensor | None, epsilon: float
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    qkv: torch.Tensor,
+    bias: torch.Tensor | None,
+    epsilon: float,
+    own: bool,  # noqa: FBT001  positional, as torch.compile takes it
 ) -> torch.Tensor:
     """What attention gets: [T, hidden] to [T, (heads + 2 groups) x width]."""
-    return linear(norm(hidden, weight, epsilon), qkv, bias)
+    return linear(norm(hidden, weight, epsilon), qkv, bias, own=own)
 
 
 def advance(
-    attended: torch.Tensor, hidden: torch.Tensor, weights: tuple[torch.Tensor, ...], epsilon: float
+    attended: torch.Tensor,
+    hidden: torch.Tensor,
+    weights: tuple[torch.Tensor, ...],
+    epsilon: float,
+    own: bool,  # noqa: FBT001  likewise
 ) -> torch.Tensor:
     """What a layer does after attention: [T, heads x width] and [T, hidden] to [T, hidden]."""
     out, after, gate_up, down = weights
-    hidden = hidden + linear(attended, out)
-    gate, up = linear(norm(hidden, after, epsilon), gate_up).chunk(2, -1)
-    return hidden + linear(silu(gate) * up, down)
+    hidden = linear(attended, out, None, hidden, own=own)
+    wide = gated(norm(hidden, after, epsilon), gate_up, own=own)
+    return linear(wide, down, None, hidden, own=own)
 
 
 def between(
@@ -70,10 +80,11 @@ def between(
     weights: tuple[torch.Tensor, ...],
     ahead: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
     epsilon: float,
+    own: bool,  # noqa: FBT001  likewise
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """From one layer's attention to the next layer's: its hidden state, and what attention gets."""
-    hidden = advance(attended, hidden, weights, epsilon)
-    return hidden, project(hidden, *ahead, epsilon)
+    hidden = advance(attended, hidden, weights, epsilon, own)
+    return hidden, project(hidden, *ahead, epsilon, own)
 
 
 class Decoder:
@@ -82,9 +93,11 @@ class Decoder:
     Args:
         model: Llama or GLM, loaded; its projections are moved here, so it is of no use afterwards.
         window: positions that are computed at the most.
+        products: whether a single token's matrix products are our own kernel's.
     """
 
-    def __init__(self, model: PreTrainedModel, *, window: int) -> None:
+    def __init__(self, model: PreTrainedModel, *, window: int, products: bool = False) -> None:
+        self._own = products
         config, body = model.config, cast("Any", model.model)
         self.heads: int = config.num_attention_heads
         self.groups: int = config.num_key_value_heads
@@ -120,20 +133,20 @@ class Decoder:
         """
         hidden = self._embedding[ids]
         first = self.layers[0]
-        qkv = self._project(hidden, first.before, first.qkv, first.bias, self.epsilon)
+        qkv = self._project(hidden, first.before, first.qkv, first.bias, self.epsilon, self._own)
         for index, (layer, following) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
             weights = (layer.out, layer.after, layer.gate_up, layer.down)
             ahead = (following.before, following.qkv, following.bias)
-            hidden, qkv = self._between(attend(index, qkv), hidden, weights, ahead, self.epsilon)
+            hidden, qkv = self._between(attend(index, qkv), hidden, weights, ahead, self.epsilon, self._own)
         last = self.layers[-1]
         attended = attend(len(self.layers) - 1, qkv)
         weights = (last.out, last.after, last.gate_up, last.down)
-        hidden = self._advance(attended, hidden, weights, self.epsilon)
+        hidden = self._advance(attended, hidden, weights, self.epsilon, self._own)
         return norm(hidden, self._norm, self.epsilon)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[rows, hidden] to [rows, vocabulary]."""
-        return linear(hidden, self._head)
+        return linear(hidden, self._head, own=self._own)
 
     def _order(self, half: int, *, interleaved: bool) -> torch.Tensor:
         """The rows of a head with the rotated pairs in two halves; scores do not depend on the rows' order."""

@@ -19,7 +19,8 @@ from services.inference.native.paged import Backend, Cache
 from services.inference.native.sequence import Chunk, Sequence
 
 _log = logging.getLogger(__name__)
-_WARM = (3, 130, 1)
+# Every length's matrix products may be other kernels, which CUDA loads when they are first used.
+_WARM = (3, 130, 256, 512, 1024, 2048, 4096, 1)
 
 
 def can_compile() -> bool:
@@ -52,6 +53,7 @@ def device_runner(
     progress: Callable[[float, str], None],
     attention: Backend | None = None,
     compiled: bool = True,
+    products: bool = False,
 ) -> DeviceRunner:
     """A runner of a fused decoder, warmed up, with its decode steps recorded where the device can.
 
@@ -63,9 +65,10 @@ def device_runner(
         progress: is told the fraction done, in [0, 1], and what is being done.
         attention: None for the fastest there is.
         compiled: whether torch fuses the elementwise parts.
+        products: whether a single token's matrix products are our own kernel's.
     """
     backend = attention or choose_attention(model.device)
-    decoder = Decoder(model, window=window)
+    decoder = Decoder(model, window=window, products=products)
     cache = Cache(
         (len(decoder.layers), blocks.count, blocks.size, decoder.groups, decoder.width),
         heads=decoder.heads,

@@ -1,7 +1,7 @@
 """Steps of a fused decoder on a device that works on its own: nothing here waits for it, except reading the tokens."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -62,7 +62,7 @@ class DeviceRunner:
         with torch.no_grad():
             self._seats.update(chunks)
             drawing = [chunk for chunk in chunks if chunk.samples]
-            size = next((size for size in self._graphs if size >= len(chunks)), 0) if _decodes(chunks) else 0
+            size = graph_for(self._graphs, len(chunks)) if _decodes(chunks) else 0
             logits = self._replay(chunks, size) if size else self._run(chunks)
             return self._draw(logits, drawing) if drawing else list
 
@@ -101,7 +101,7 @@ class DeviceRunner:
         # An id that the host does not know yet is the one that was drawn last.
         known = torch.where(ids < 0, self._seats.last[at], ids.long())
         cells = tables[at, positions.long() // size] * size + positions % size
-        step = Step(positions, cells, tables, rows, tiles, longest, host_rows)
+        step = self._cache.planned(Step(positions, cells, tables, rows, tiles, longest, host_rows))
         hidden = self._decoder.hidden(known, lambda layer, qkv: self._cache.attend(layer, qkv, step))
         return self._decoder.logits(hidden if last is None else hidden[last.long()])
 
@@ -162,6 +162,11 @@ def graph_sizes(seats: int) -> list[int]:
     """Batch sizes worth a graph each: close together where a step's cost depends on the size."""
     sizes = {1, 2, 4, seats, *range(8, min(seats, 64), 8), *range(64, seats, 32)}
     return sorted(size for size in sizes if size <= seats)
+
+
+def graph_for(sizes: Iterable[int], count: int) -> int:
+    """The smallest of the sizes that holds so many, in whatever order they come; 0 for none."""
+    return min((size for size in sizes if size >= count), default=0)
 
 
 def _decodes(chunks: list[Chunk]) -> bool:

@@ -1,13 +1,15 @@
 """Attention over the paged cache for a step on the device: FlashAttention-3, our own Triton kernel, or plain torch."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-Backend = Literal["flash", "triton", "sdpa"]
+from services.inference.native import flash
+
+# `mixed` decodes by Triton and takes prompts by FlashAttention-3; `unplanned` is `flash` without a schedule a step.
+Backend = Literal["flash", "unplanned", "mixed", "triton", "sdpa"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Step:
         tiles: int32 [2, tiles] for the Triton kernel: the row, and the first of its tokens in the tile.
         longest: tokens of the longest row.
         host_rows: the columns of `rows`; None in a captured decode step, where every row is one token.
+        plan: what FlashAttention-3 needs besides, from `Cache.planned`.
     """
 
     positions: torch.Tensor
@@ -30,6 +33,7 @@ class Step:
     tiles: torch.Tensor
     longest: int
     host_rows: list[tuple[int, int, int, int]] | None
+    plan: flash.FlashPlan | None = None
 
 
 class Cache:
@@ -41,7 +45,7 @@ class Cache:
         cosines: float32 [positions, rotary / 2], on the device.
         sines: likewise.
         dtype: of the model.
-        backend: what attends; `triton` and `flash` also rotate and store by a kernel.
+        backend: what attends; all but `sdpa` also rotate and store by a kernel.
     """
 
     def __init__(
@@ -65,11 +69,20 @@ class Cache:
         self._processors = 0
         if cosines.device.type == "cuda":
             self._processors = torch.cuda.get_device_properties(cosines.device).multi_processor_count
-        self._attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Step], torch.Tensor] = {
-            "flash": self._flash,
-            "triton": self._triton,
-            "sdpa": self._sdpa,
-        }[backend]
+
+    def planned(self, step: Step) -> Step:
+        """The step with what is the same in all its layers."""
+        if self._kind(step) != "flash":
+            return step
+        scheduled = self.backend != "unplanned"
+        keys = self._layers[0][0]
+        plan = flash.plan(step.tables, step.rows, step.longest, heads=self.heads, keys=keys, scheduled=scheduled)
+        return replace(step, plan=plan)
+
+    def _kind(self, step: Step) -> Literal["flash", "triton", "sdpa"]:
+        if self.backend == "mixed":
+            return "triton" if step.longest == 1 else "flash"
+        return "flash" if self.backend == "unplanned" else self.backend
 
     def attend(self, layer: int, qkv: torch.Tensor, step: Step) -> torch.Tensor:
         """Rotate, write the step's keys and values, and attend.
@@ -77,7 +90,7 @@ class Cache:
         Args:
             layer: its number.
             qkv: [T, (heads + 2 groups) x width].
-            step: where the tokens go and what they see.
+            step: where the tokens go and what they see, from `planned`.
 
         Returns:
             [T, heads x width].
@@ -90,7 +103,10 @@ class Cache:
             from services.inference.native.kernels.rotate import rotate_and_store  # noqa: PLC0415  needs Triton
 
             query = rotate_and_store(qkv, keys, values, self._cosines, self._sines, step.positions, step.cells)
-        return self._attend(query, keys, values, step).flatten(1)
+        if step.plan is not None:
+            return flash.attend(query, keys, values, step.plan).flatten(1)
+        attend = self._sdpa if self.backend == "sdpa" else self._triton
+        return attend(query, keys, values, step).flatten(1)
 
     def _rotate(self, qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, step: Step) -> torch.Tensor:
         cosine, sine = (each[step.positions].unsqueeze(1) for each in (self._cosines, self._sines))
@@ -102,24 +118,6 @@ class Cache:
         keys.flatten(0, 1).index_copy_(0, cells, turned[:, self.heads :])
         values.flatten(0, 1).index_copy_(0, cells, qkv[:, self.heads + self.groups :])
         return turned[:, : self.heads]
-
-    def _flash(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, step: Step) -> torch.Tensor:
-        from flash_attn_interface import flash_attn_with_kvcache  # noqa: PLC0415  only where installed
-
-        first, count, length, seats = step.rows
-        edges = torch.cat([first, (first[-1:] + count[-1:])])
-        out: Any = flash_attn_with_kvcache(
-            query,
-            keys,
-            values,
-            cache_seqlens=length,
-            page_table=step.tables[seats],
-            cu_seqlens_q=edges,
-            max_seqlen_q=step.longest,
-            causal=True,
-        )
-        result: torch.Tensor = out[0] if isinstance(out, tuple) else out
-        return result
 
     def _triton(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, step: Step) -> torch.Tensor:
         from services.inference.native.kernels.paged_attention import paged_attention, tile_tokens  # noqa: PLC0415
@@ -148,7 +146,7 @@ class Cache:
 
     def tile_tokens(self, *, decode: bool) -> int:
         """Tokens of a tile of the Triton kernel; the longest possible ones where there are no tiles."""
-        if self.backend != "triton":
+        if self.backend not in {"triton", "mixed"}:
             return 1 << 30
         from services.inference.native.kernels.paged_attention import tile_tokens  # noqa: PLC0415
 

@@ -25,11 +25,16 @@ def _above(row, vocabulary, inverse, highest, threshold, COUNT: tl.constexpr, BL
 
 
 @triton.jit
-def _threshold(row, vocabulary, inverse, highest, least, wanted, COUNT: tl.constexpr, BLOCK: tl.constexpr):
-    """The largest threshold, not below `least`, that as much as `wanted` reaches."""
+def _threshold(
+    row, vocabulary, inverse, highest, least, wanted, COUNT: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr
+):
+    """A threshold, not below `least`, that as much as `wanted` reaches, and no logit between it and the largest such.
+
+    STEP is the distance of neighbouring logits as ordered integers.
+    """
     low = least.to(tl.int64)
     high = _ordered(highest).to(tl.int64) + 1
-    while high - low > 1:
+    while high - low > STEP:
         middle = (low + high) // 2
         if _above(row, vocabulary, inverse, highest, middle.to(tl.int32), COUNT, BLOCK) >= wanted:
             low = middle
@@ -38,8 +43,9 @@ def _threshold(row, vocabulary, inverse, highest, least, wanted, COUNT: tl.const
     return low.to(tl.int32)
 
 
-@triton.jit
-def _draw(logits, settings, top_ks, tokens, usable, vocabulary, rows, BLOCK: tl.constexpr):
+# Compiled once, whatever the batch.
+@triton.jit(do_not_specialize=["rows"])
+def _draw(logits, settings, top_ks, tokens, usable, vocabulary, rows, BLOCK: tl.constexpr, STEP: tl.constexpr):
     index = tl.program_id(0)
     row = logits + index.to(tl.int64) * vocabulary
     temperature = tl.load(settings + index)
@@ -66,13 +72,15 @@ def _draw(logits, settings, top_ks, tokens, usable, vocabulary, rows, BLOCK: tl.
         # The least finite value: what is excluded is never drawn.
         least = _ordered(tl.full([], -3.4028234e38, tl.float32))
         if (top_k > 0) & (top_k < vocabulary):
-            least = _threshold(row, vocabulary, inverse, highest, least, top_k.to(tl.float32), True, BLOCK)
+            least = _threshold(row, vocabulary, inverse, highest, least, top_k.to(tl.float32), True, BLOCK, STEP)
         whole = _above(row, vocabulary, inverse, highest, least, False, BLOCK)
         if min_p > 0:
             least = tl.maximum(least, _ordered(highest + tl.log(min_p) * temperature))
         if top_p < 1:
-            nucleus = _threshold(row, vocabulary, inverse, highest, least, top_p * whole, False, BLOCK)
-            least = tl.maximum(least, nucleus)
+            # All that lie below together weigh less than what top_p leaves out; half of it allows for rounding.
+            slight = highest + tl.log(0.5 * (1 - top_p) * whole / vocabulary) * temperature
+            least = tl.maximum(least, _ordered(slight))
+            least = _threshold(row, vocabulary, inverse, highest, least, top_p * whole, False, BLOCK, STEP)
         point *= _above(row, vocabulary, inverse, highest, least, False, BLOCK)
         before = 0.0
         found = 0
@@ -105,6 +113,8 @@ def draw(logits: torch.Tensor, settings: torch.Tensor, top_ks: torch.Tensor) -> 
     rows, vocabulary = logits.shape
     tokens = torch.empty(rows, dtype=torch.int64, device=logits.device)
     usable = torch.empty(rows, dtype=torch.int32, device=logits.device)
+    # The lower half of a bf16 number's 32 bits says nothing.
+    step = 1 << 16 if logits.dtype == torch.bfloat16 else 1
     block = min(8192, triton.next_power_of_2(vocabulary))
-    _draw[(rows,)](logits, settings, top_ks, tokens, usable, vocabulary, rows, BLOCK=block, num_warps=16)
+    _draw[(rows,)](logits, settings, top_ks, tokens, usable, vocabulary, rows, BLOCK=block, STEP=step, num_warps=16)
     return tokens, usable

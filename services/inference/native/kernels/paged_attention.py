@@ -39,7 +39,8 @@ def _read(
     return best, total, acc
 
 
-@triton.jit
+# Compiled once, whatever the step holds.
+@triton.jit(do_not_specialize=["packed", "row_count", "tile_count"])
 def _attend(
     query, keys, values, out, partial, weights, tables, rows, tiles, scale, table_width, packed, row_count, tile_count,
     HEADS: tl.constexpr, GROUPS: tl.constexpr, PADDED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
@@ -83,7 +84,7 @@ def _attend(
         tl.store(weights + at, best + tl.log(total), mask=valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["places"])
 def _combine(partial, weights, out, places, WIDTH: tl.constexpr, SPLITS: tl.constexpr, PADDED: tl.constexpr):
     place = tl.program_id(0).to(tl.int64)
     split = tl.arange(0, PADDED)

@@ -5,7 +5,8 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+# Compiled once, wherever in its tensor a step's row of numbers begins.
+@triton.jit(do_not_specialize_on_alignment=["positions", "cells"])
 def _rotate(
     qkv,
     query,

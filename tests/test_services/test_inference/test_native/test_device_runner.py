@@ -8,7 +8,7 @@ from transformers import LlamaConfig, MistralConfig
 
 from services.inference.engine import End, GenerationRequest
 from services.inference.native.decoder import Decoder, supported
-from services.inference.native.device_runner import DeviceRunner, graph_sizes
+from services.inference.native.device_runner import DeviceRunner, graph_for, graph_sizes
 from services.inference.native.paged import Backend, Cache
 from services.inference.native.seats import uniform
 from tests.test_services.test_inference.test_native.conftest import SHAPE, tiny_config, tiny_model
@@ -37,9 +37,15 @@ def expected(kind: str, requests: list[GenerationRequest]) -> dict[str, list[int
 
 
 def drive_fused(
-    kind: str, *, blocks: int = 50, block_size: int = 4, step_tokens: int = 32, backend: Backend = "sdpa"
+    kind: str,
+    *,
+    blocks: int = 50,
+    block_size: int = 4,
+    step_tokens: int = 32,
+    backend: Backend = "sdpa",
+    products: bool = False,
 ) -> Driven:
-    decoder = Decoder(tiny_model(kind, "sdpa"), window=128)
+    decoder = Decoder(tiny_model(kind, "sdpa"), window=128, products=products)
     shape = (len(decoder.layers), blocks, block_size, decoder.groups, decoder.width)
     cache = Cache(
         shape,
@@ -103,3 +109,9 @@ def test_a_tokens_number_is_the_same_in_any_company_and_evenly_spread() -> None:
 @pytest.mark.parametrize("seats", [1, 2, 16, 256])
 def test_every_batch_has_a_graph(seats: int) -> None:
     assert graph_sizes(seats)[-1] == seats
+
+
+def test_a_batch_takes_the_smallest_graph_that_holds_it() -> None:
+    recorded = list(reversed(graph_sizes(256)))
+    assert [graph_for(recorded, count) for count in (1, 3, 8, 9, 65, 256, 257)] == [1, 4, 8, 16, 96, 256, 0]
+    assert graph_for([], 1) == 0

@@ -11,6 +11,7 @@ pytest.importorskip("triton")
 
 from services.inference.native.kernels.draw import draw
 from services.inference.native.kernels.paged_attention import paged_attention, tile_tokens
+from services.inference.native.kernels.product import product
 from services.inference.native.kernels.rotate import rotate_and_store
 from tests.test_services.test_inference.test_native.conftest import tiny_model
 from tests.test_services.test_inference.test_native.driving import request
@@ -101,6 +102,32 @@ def test_a_draw_is_the_token_at_its_point_of_the_exact_distribution(
     assert tokens.tolist() == torch.searchsorted(edges, scaled, right=True).tolist()
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0])
+def test_draws_from_bf16_are_those_from_the_same_numbers_in_float32(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits = (torch.randn(24, 300, generator=generator) * 4).bfloat16().to(DEVICE)
+    points = torch.rand(24, generator=generator)
+    settings = torch.stack([torch.full_like(points, value) for value in (temperature, 0.8, 0.0)] + [points]).to(DEVICE)
+    for top_k in (0, 7):
+        top_ks = torch.full((24,), top_k, dtype=torch.int32, device=DEVICE)
+        narrow, wide = (draw(each, settings, top_ks)[0] for each in (logits, logits.float()))
+        assert narrow.tolist() == wide.tolist()
+
+
+@pytest.mark.parametrize(("rows", "width"), [(10, 24), (6, 1100)])
+def test_a_single_tokens_product_equals_the_linear_layer(rows: int, width: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    x, weight, bias, residual = (
+        torch.randn(shape, generator=generator).to(DEVICE) for shape in ((1, width), (rows, width), (rows,), (1, rows))
+    )
+    expected = torch.nn.functional.linear(x, weight)
+    torch.testing.assert_close(product(x, weight), expected, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(product(x, weight, bias, residual), expected + bias + residual, atol=1e-3, rtol=1e-4)
+    gate, up = expected.chunk(2, -1)
+    wanted = torch.nn.functional.silu(gate) * up
+    torch.testing.assert_close(product(x, weight, gated=True), wanted, atol=1e-2, rtol=1e-4)
+
+
 def test_rows_that_are_not_usable_say_so_and_greedy_takes_the_likeliest() -> None:
     logits = torch.zeros(4, 20)
     logits[0, 7] = 1.0
@@ -115,10 +142,11 @@ def test_rows_that_are_not_usable_say_so_and_greedy_takes_the_likeliest() -> Non
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="the tiny models are on CPU, where only the interpreter runs")
+@pytest.mark.parametrize("products", [False, True])
 @pytest.mark.parametrize("kind", ["llama", "glm"])
-def test_a_whole_model_on_the_kernels_answers_as_transformers_does(kind: str) -> None:
+def test_a_whole_model_on_the_kernels_answers_as_transformers_does(kind: str, *, products: bool) -> None:
     dice = random.Random(6)
-    driven = drive_fused(kind, backend="triton", step_tokens=13)
+    driven = drive_fused(kind, backend="triton", step_tokens=13, products=products)
     asked = [request(str(length), [dice.randrange(97) for _ in range(length)], 5) for length in (1, 9, 30)]
     for each in asked:
         driven.core.submit(each)
