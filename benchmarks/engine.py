@@ -44,7 +44,7 @@ def _speed(concurrency: list[int], arguments: argparse.Namespace) -> list[dict[s
         step_tokens=arguments.step_tokens,
         attention=arguments.attention,
         compiled=not arguments.eager,
-        products=arguments.own_products,
+        products=False if arguments.cublas else None,
     )
     print(
         f"model {loaded - begin:.1f} s, start {time.perf_counter() - loaded:.1f} s, {blocks} blocks; reads "
@@ -130,7 +130,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--attention", choices=("flash", "unplanned", "mixed", "triton"), default=None)
     parser.add_argument("--step-tokens", type=int, default=8192)
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
-    parser.add_argument("--own-products", action="store_true", help="our own kernel for a single token's products")
+    parser.add_argument("--cublas", action="store_true", help="cuBLAS for a single token's products, too")
     parser.add_argument("--profile", action="store_true", help="show where a decode step's time goes")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

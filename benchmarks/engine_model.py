@@ -85,7 +85,7 @@ def device_core(
     window: int = 8192,
     attention: Backend | None = None,
     compiled: bool = True,
-    products: bool = False,
+    products: bool | None = None,
 ) -> NativeCore:
     """The engine on the CUDA path around a model in memory."""
     manager = BlockManager(blocks, 64)

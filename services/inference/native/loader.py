@@ -10,7 +10,6 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from services.inference.chatglm import model as chatglm
 from services.inference.chatglm.config import UnsupportedModel
 from services.inference.native.errors import ModelError
 
@@ -44,7 +43,8 @@ def read_config(directory: Path) -> PretrainedConfig:
         raise ModelError(f"{file} is not a JSON object.")
     if raw.get("quantization_config") or raw.get("quantization_bit"):
         raise ModelError(f"The model in {directory} is quantised, which is not supported: use its unquantised release.")
-    chatglm.register()
+    if raw.get("model_type") == "chatglm":
+        _register_chatglm()
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     except UnsupportedModel as error:
@@ -53,6 +53,15 @@ def read_config(directory: Path) -> PretrainedConfig:
         kind = raw.get("model_type", "missing")
         raise ModelError(f"The model in {directory} is of a type ({kind}) that transformers cannot read.") from error
     return config
+
+
+def _register_chatglm() -> None:
+    try:
+        # Only when it is needed: transformers learned to split a fused tensor on loading in 5.23.
+        from services.inference.chatglm.model import register  # noqa: PLC0415
+    except ImportError as error:
+        raise ModelError("ChatGLM checkpoints need transformers 5.23 or newer.") from error
+    register()
 
 
 def context_window(config: PretrainedConfig) -> int:
