@@ -87,9 +87,10 @@ class Settings(BaseSettings):
     queue_seconds: float = Field(30.0, gt=0, le=3600, description="Longest wait for a place, in seconds.")
     default_max_tokens: int = Field(1024, ge=1, description="New tokens at the most when a request does not say.")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body.")
+    # Longer than a turn may wait for the engine and the database before its lease is written.
     lease_seconds: float = Field(
         30.0,
-        ge=15,
+        ge=30,
         le=3600,
         description="After how long without a sign of life a process's turns are interrupted.",
     )

@@ -63,7 +63,7 @@ class TurnLog:
                         turn_id=turn.id,
                         tenant_id=tenant_id,
                         owner=self._owner,
-                        expires_at=now() + self._lease,
+                        expires_at=turn.created_at + self._lease,
                     )
                 )
                 await TurnRepository(session).open(_turn(turn, opening), opening.prompt)
