@@ -18,9 +18,8 @@ from services.inference.engine import Delta, End, EngineLimits, Event, Failed, F
 
 CONTEXT_WINDOW = 8192
 SPECIAL_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
-_FIRST_SPECIAL = 256
-_USER = _FIRST_SPECIAL + SPECIAL_TOKENS.index("<|user|>")
-_END = _FIRST_SPECIAL + SPECIAL_TOKENS.index("<|end|>")
+FIRST_SPECIAL = 256
+_USER = FIRST_SPECIAL + SPECIAL_TOKENS.index("<|user|>")
 
 
 class Script(Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,7 +52,7 @@ class ScriptedCore:
     def __init__(self, *, model: str = "scripted", rate: float = 50.0, max_running: int = 16) -> None:
         """`rate`: tokens a second of each answer, unless its script says otherwise."""
         self._limits = EngineLimits(
-            model=model, context_window=CONTEXT_WINDOW, vocabulary=_FIRST_SPECIAL + len(SPECIAL_TOKENS), tokenizer=""
+            model=model, context_window=CONTEXT_WINDOW, vocabulary=FIRST_SPECIAL + len(SPECIAL_TOKENS), tokenizer=""
         )
         self._rate = rate
         self._max_running = max_running
@@ -140,7 +139,7 @@ class ScriptedCore:
 def _script(prompt_ids: list[int]) -> Script:
     begin = len(prompt_ids) - prompt_ids[::-1].index(_USER) if _USER in prompt_ids else 0
     end = begin
-    while end < len(prompt_ids) and prompt_ids[end] < _FIRST_SPECIAL:
+    while end < len(prompt_ids) and prompt_ids[end] < FIRST_SPECIAL:
         end += 1
     text = bytes(prompt_ids[begin:end])
     try:

@@ -7,6 +7,7 @@ from typing import Protocol
 from services.inference.chatglm.tokenizer import ChatGLMTokenizer
 from services.inference.fast_tokenizer import FastTokenizer
 from services.inference.model_files import TokenizerError, read_object
+from services.inference.scripted import FIRST_SPECIAL, SPECIAL_TOKENS
 
 __all__ = ["ByteTokenizer", "Tokenizer", "TokenizerError", "load_tokenizer"]
 
@@ -47,10 +48,9 @@ class ByteTokenizer:
     """UTF-8 bytes as ids 0 to 255, then four special tokens: for the scripted engine, which has no vocabulary."""
 
     def __init__(self) -> None:
-        names = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
-        self.specials: Mapping[str, int] = {name: 256 + i for i, name in enumerate(names)}
+        self.specials: Mapping[str, int] = {name: FIRST_SPECIAL + i for i, name in enumerate(SPECIAL_TOKENS)}
         self.spaceless: Mapping[str, tuple[bool, bool]] = {}
-        self.token_bytes = [bytes([i]) for i in range(256)] + [b""] * len(names)
+        self.token_bytes = [bytes([i]) for i in range(256)] + [b""] * len(SPECIAL_TOKENS)
         self.stop_ids = frozenset({self.specials["<|end|>"]})
         self.strips_leading_space = False
 
