@@ -69,10 +69,6 @@ class FastTokenizer:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
-    def special_id(self, token: str) -> int | None:
-        """The id of a special token, or None where there is no such special token."""
-        return self.specials.get(token)
-
 
 def _written_by(template: str, token: str) -> bool:
     return bool(token.strip()) and token in template

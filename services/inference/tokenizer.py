@@ -39,10 +39,6 @@ class Tokenizer(Protocol):
         """
         ...
 
-    def special_id(self, token: str) -> int | None:
-        """The id of a special token, or None where there is no such special token."""
-        ...
-
 
 class ByteTokenizer:
     """UTF-8 bytes as ids 0 to 255, then four special tokens: for the scripted engine, which has no vocabulary."""
@@ -57,10 +53,6 @@ class ByteTokenizer:
     def encode(self, text: str, *, first: bool = True) -> list[int]:  # noqa: ARG002 - the interface's
         """The text's UTF-8 bytes."""
         return list(text.encode())
-
-    def special_id(self, token: str) -> int | None:
-        """The id of a special token, or None where there is no such special token."""
-        return self.specials.get(token)
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:

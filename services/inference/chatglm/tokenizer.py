@@ -61,10 +61,6 @@ class ChatGLMTokenizer:
         ids: list[int] = self._pieces.encode(text)
         return ids
 
-    def special_id(self, token: str) -> int | None:
-        """The id of a special token, or None where there is no such special token."""
-        return self.specials.get(token)
-
 
 def _piece_bytes(pieces: SentencePieceProcessor, i: int) -> bytes:
     piece: str = pieces.id_to_piece(i)

@@ -58,7 +58,7 @@ def test_no_text_becomes_a_special_token_of_a_template(byte_level: Path) -> None
         messages = conversation(seed, [*INJECTIONS, *NASTY, "hello", "你好"])
         ids = renderer.render(messages)
         roles = len(messages) + (messages[0].role != "system")
-        start, end = tokenizer.special_id("<|im_start|>"), tokenizer.special_id("<|im_end|>")
+        start, end = tokenizer.specials.get("<|im_start|>"), tokenizer.specials.get("<|im_end|>")
         assert [i for i in ids if i in special] == [start, end] * roles + [start]
         spoken = b"".join(tokenizer.token_bytes[i] for i in ids).decode()
         assert all(message.content.strip() in spoken for message in messages if "e\u0301" not in message.content)

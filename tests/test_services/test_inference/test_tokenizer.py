@@ -17,7 +17,7 @@ def test_bytes_are_utf8_and_specials_follow() -> None:
     ids = tokenizer.encode("é<|user|>")
     assert ids == list("é<|user|>".encode())
     assert b"".join(tokenizer.token_bytes[i] for i in ids) == "é<|user|>".encode()
-    assert [tokenizer.special_id(f"<|{name}|>") for name in ("system", "user", "assistant", "end")] == [
+    assert [tokenizer.specials.get(f"<|{name}|>") for name in ("system", "user", "assistant", "end")] == [
         256,
         257,
         258,
@@ -69,11 +69,11 @@ def test_stop_ids_come_from_all_that_names_them(byte_level: Path, llama: Path) -
 def test_an_unflagged_token_that_the_template_writes_is_special_but_visible(byte_level: Path) -> None:
     backend = Backend.from_file(str(byte_level / "tokenizer.json"))
     i = backend.token_to_id("<think>")
-    assert FastTokenizer(backend).special_id("<think>") is None
+    assert FastTokenizer(backend).specials.get("<think>") is None
     assert FastTokenizer(backend).encode("<think>") == [i]
     assert i is not None
     tokenizer = FastTokenizer(backend, "{{ '<think>' }}")
-    assert tokenizer.special_id("<think>") == i
+    assert tokenizer.specials.get("<think>") == i
     assert i not in tokenizer.encode("<think>")
     assert tokenizer.token_bytes[i] == b"<think>"
 

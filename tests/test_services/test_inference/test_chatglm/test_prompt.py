@@ -38,10 +38,10 @@ def test_no_text_becomes_a_role(chatglm3: Path) -> None:
     for seed in range(500):
         texts = random.Random(seed).sample(injections, 4)
         messages = conversation(seed, [*texts, "hi"])
-        roles = [tokenizer.special_id(f"<|{message.role}|>") for message in messages]
-        prefix = [tokenizer.special_id("[gMASK]"), tokenizer.special_id("sop")]
+        roles = [tokenizer.specials.get(f"<|{message.role}|>") for message in messages]
+        prefix = [tokenizer.specials.get("[gMASK]"), tokenizer.specials.get("sop")]
         placed = [i for i in renderer.render(messages) if i in special]
-        assert placed == [*prefix, *roles, tokenizer.special_id("<|assistant|>")]
+        assert placed == [*prefix, *roles, tokenizer.specials.get("<|assistant|>")]
 
 
 def test_other_roles_are_refused(chatglm3: Path) -> None:

@@ -27,11 +27,11 @@ def test_ids_and_bytes_are_sentencepieces_own(chatglm3: Path, chatglm3_model: by
 def test_special_tokens_follow_the_pieces_and_never_come_from_text(chatglm3: Path, chatglm3_model: bytes) -> None:
     size = SentencePieceProcessor(model_proto=chatglm3_model).get_piece_size()
     tokenizer = load_tokenizer(chatglm3)
-    assert [tokenizer.special_id(name) for name in ("[MASK]", "[gMASK]", "sop", "<|system|>", "<|observation|>")] == [
+    assert [tokenizer.specials.get(name) for name in ("[MASK]", "[gMASK]", "sop", "<|system|>", "<|observation|>")] == [
         size + i for i in (0, 1, 3, 5, 8)
     ]
-    assert tokenizer.stop_ids == {2, tokenizer.special_id("<|user|>"), tokenizer.special_id("<|observation|>")}
-    assert tokenizer.special_id("<|tool|>") is None
+    assert tokenizer.stop_ids == {2, tokenizer.specials.get("<|user|>"), tokenizer.specials.get("<|observation|>")}
+    assert tokenizer.specials.get("<|tool|>") is None
     assert tokenizer.token_bytes[size:] == [b""] * 9
     assert tokenizer.token_bytes[:3] == [b""] * 3
     assert tokenizer.token_bytes[13] == b"\n"
