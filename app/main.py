@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI
 
+from app.common.errors import ReadOnly
 from app.common.handlers import install_handlers
 from app.controller import (
     admin_audit_controller,
@@ -92,7 +93,9 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         turn_log = TurnLog(database, owner=instance, lease=lease)
         runner = TurnRunner(engine, turn_log)
         recovery = RecoveryService(database, turn_log, runner, lease=lease)
-        await recovery.recover(dead_owner=instance)
+        # A database that is being copied can be served, to be read; the recovery is tried again later.
+        with suppress(ReadOnly):
+            await recovery.recover(dead_owner=instance)
         app.state.runner = runner
         retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
         background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention)]

@@ -18,7 +18,10 @@ from tools.settings_table import with_table
 
 NAMES = ["README.md", "README.zh-CN.md"]
 TEXTS = {name: (REPOSITORY / name).read_text(encoding="utf-8") for name in NAMES}
-DOCUMENTS = {**TEXTS, "CONTRIBUTING.md": (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")}
+DOCUMENTS = {
+    **TEXTS,
+    **{name: (REPOSITORY / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "docs/operations.md")},
+}
 OPEN_API_ITSELF = {"/docs", "/openapi.json"}
 BASE = "http://127.0.0.1:8888"
 
