@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from database.portable import Row
 from database.repositories.copy_statements import Part, parts
-from tools.data_migration.progress import Progress
+from tools.data_migration.progress_bar import Progress
 from tools.data_migration.side import Side, Summary, key_of, summary
 
 _SMALLEST_PAGE, _LARGEST_PAGE = 10, 4000

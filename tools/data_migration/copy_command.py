@@ -18,7 +18,7 @@ from services.tenant_service import TenantService
 from tools.admin.opened import AsJson, Result, operator, show
 from tools.data_migration.copier import Copier, Piece, TableReport, pieces
 from tools.data_migration.exit_status import DIFFERENT
-from tools.data_migration.progress import Progress
+from tools.data_migration.progress_bar import Progress
 from tools.data_migration.side import Side, opened
 
 _POLL_SECONDS = 0.2

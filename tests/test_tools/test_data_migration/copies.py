@@ -59,16 +59,10 @@ def fill(url: str, *names: str) -> list[Principal]:
 def turns(url: str, principal: Principal) -> dict[str, tuple[Any, ...]]:
     async def read(database: Database) -> dict[str, tuple[Any, ...]]:
         async with database.begin(principal.tenant_id) as session:
-            rows = await session.execute(select(Turn, TurnText).outerjoin(TurnText, TurnText.turn_id == Turn.id))
+            found = list(await session.scalars(select(Turn)))
+            said = {text.turn_id: (text.prompt, text.response) for text in await session.scalars(select(TurnText))}
             return {
-                turn.id: (
-                    turn.user,
-                    turn.parameters,
-                    turn.created_at,
-                    turn.status,
-                    said is not None and (said.prompt, said.response),
-                )
-                for turn, said in rows
+                turn.id: (turn.user, turn.parameters, turn.created_at, turn.status, said.get(turn.id)) for turn in found
             }
 
     return on(url, read)
