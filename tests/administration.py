@@ -50,9 +50,13 @@ class Command:
     def json(self, *arguments: str) -> list[dict[str, Any]]:
         ended = self(*arguments, "--json")
         assert ended.status == 0, ended
-        rows = json.loads(ended.output)
-        assert isinstance(rows, list)
-        return rows
+        return rows_of(ended)
+
+
+def rows_of(ended: Ended) -> list[dict[str, Any]]:
+    rows = json.loads(ended.output)
+    assert isinstance(rows, list)
+    return rows
 
 
 class Admin(Command):
