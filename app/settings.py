@@ -55,7 +55,7 @@ class Settings(BaseSettings):
         None,
         description="The same database under the role that may change its schema. Default: `CHATGLM_DATABASE_URL`.",
     )
-    database_pool: int = Field(10, ge=1, le=1000, description="PostgreSQL connections at the most.")
+    database_pool: int = Field(10, ge=2, le=1000, description="PostgreSQL connections at the most.")
     secret: SecretStr | None = Field(
         None,
         description="At least 32 random characters, from which keys are derived; the same on all replicas. With SQLite "

@@ -141,8 +141,9 @@ class ChatService:
     async def _past(self, principal: Principal, request: ChatRequest) -> tuple[Sequence[Message], int | None]:
         if request.conversation_id is None:
             return request.messages[:-1], None
-        async with self._database.begin_prepared(principal.tenant_id) as transaction:
-            (rows,) = await transaction.run({"conversation_id": request.conversation_id}, READ_CONVERSATION)
+        rows = await self._database.run_prepared(
+            principal.tenant_id, {"conversation_id": request.conversation_id}, READ_CONVERSATION
+        )
         if not rows:
             raise NotFound("There is no such conversation.", param="conversation_id", code="conversation_not_found")
         return [Message(role, text) for _, role, text in rows if role is not None], rows[0][0]

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import and_, delete, insert, literal, select, update
+from sqlalchemy import Select, and_, delete, func, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from database.models import Conversation, Item, Lease, Turn, TurnStatus, TurnText
 from database.prepared import OWN_TENANT, Prepared, Statement, given
+from database.repositories.limit_statements import CHARGE, CHARGEABLE
+from database.repositories.usage_statements import SETTLE
 
 _conversations: Any = Conversation.__table__
 _turns: Any = Turn.__table__
@@ -59,19 +61,19 @@ _NEW_CONVERSATION = insert(_conversations).values(
 ADD_HISTORY = Prepared(
     insert(_items).values(**_row(_items, "id conversation_id position role text created_at"), type="message")
 )
-BEGIN_CONVERSATION = Prepared(_NEW_CONVERSATION, *_BEGIN)
+# Each is charged to the limits of tenant and key, whose rows come back, and does nothing where they do not allow it.
+BEGIN_CONVERSATION = Prepared(_NEW_CONVERSATION, *_BEGIN, CHARGE, guard=CHARGEABLE)
 CONTINUE_CONVERSATION = Prepared(
     update(_conversations)
     .where(_conversation(_conversations.c.length == given("seen_length", _conversations.c.length)))
     .values(used_at=given("created_at", _conversations.c.used_at))
     .returning(_conversations.c.id)
 )
-BEGIN_TURN = Prepared(*_BEGIN)
+BEGIN_TURN = Prepared(*_BEGIN, CHARGE, guard=CHARGEABLE)
 # Of which only numbers are kept.
-BEGIN_UNKEPT_TURN = Prepared(*_TURN)
+BEGIN_UNKEPT_TURN = Prepared(*_TURN, CHARGE, guard=CHARGEABLE)
 
 
-# The next turn of a conversation locks it, then waits for the turn that ends. This one must not wait the other way.
 _locked = (
     select(_conversations.c.id, _conversations.c.length).where(_conversation()).with_for_update().cte("conversation")
 )
@@ -115,22 +117,33 @@ _ENDED = (
     "finished_at",
 )
 
-_ending = (
-    update(_turns)
-    .where(
-        _turns.c.tenant_id == OWN_TENANT,
-        _turns.c.id == given("turn_id", _turns.c.id),
-        _turns.c.status == TurnStatus.RUNNING.value,
-    )
-    .values({name: given(name, _turns.c[name]) for name in _ENDED})
-    .returning(_turns.c.id)
+_own_turn = (_turns.c.tenant_id == OWN_TENANT, _turns.c.id == given("turn_id", _turns.c.id))
+_running = select(_turns.c.id).where(*_own_turn, _turns.c.status == TurnStatus.RUNNING.value)
+_with_conversation = _running.join(
+    _conversations,
+    and_(_conversations.c.tenant_id == OWN_TENANT, _conversations.c.id == _turns.c.conversation_id),
 )
+
+
+def _still(running: Select[Any]) -> Select[Any]:
+    """Whether the turn runs; if not, somebody else has ended it."""
+    return select((func.count() == 1).label("ok")).select_from(running.with_for_update().subquery())
+
+
+_ending = update(_turns).where(*_own_turn).values({name: given(name, _turns.c[name]) for name in _ENDED})
 _RELEASE = delete(_leases).where(_leases.c.turn_id == given("turn_id", _leases.c.turn_id))
 
-# The row of each says whether the turn still ran; if not, somebody else has ended it, and all of this is taken back.
-INTERRUPT = Prepared(_RELEASE, _ending)
-END = Prepared(_REMEMBER, _RELEASE, _ending)
-END_SAID = Prepared(_REMEMBER, *_SAY, _RELEASE, _ending.where(_turns.c.conversation_id == _locked.c.id))
+INTERRUPT = Prepared(_RELEASE, _ending, *SETTLE, guard=_still(_running))
+END = Prepared(_REMEMBER, _RELEASE, _ending, *SETTLE, guard=_still(_running))
+# The conversation is locked before the limits, as by the turn that continues it: else each could wait for the other.
+END_SAID = Prepared(
+    _REMEMBER,
+    *_SAY,
+    _RELEASE,
+    _ending.where(_turns.c.conversation_id == _locked.c.id),
+    *SETTLE,
+    guard=_still(_with_conversation),
+)
 
 
 def is_busy(error: IntegrityError) -> bool:

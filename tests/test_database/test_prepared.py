@@ -1,6 +1,7 @@
 """Statements that run on the driver itself: bound to their tenant when they are built, not when they run."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -108,6 +109,12 @@ _ADD = Prepared(
 _COUNT = Prepared(select(_table.c.id).where(and_(_OWN, _table.c.length >= 0)))
 
 
+_BACKEND = Prepared(select(func.pg_backend_pid()))
+_SETTING = Prepared(select(func.current_setting("chatglm.tenant_id")))
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_ONE_MORE = insert(_table).values(id="f" * 32, tenant_id=OWN_TENANT, length=0, created_at=_NOW, used_at=_NOW)
+
+
 async def _ids(database: Database, tenant_id: str) -> set[str]:
     async with database.begin_prepared(tenant_id) as transaction:
         (rows,) = await transaction.run({}, _COUNT)
@@ -139,7 +146,7 @@ async def test_leaving_commits_and_an_error_takes_everything_back(database: Data
 async def test_a_cancelled_transaction_leaves_nothing_and_gives_its_connection_back(
     database_url: str, tenants: TwoTenants
 ) -> None:
-    narrow = Database(create_engine(database_url, pool_size=1, timeout=2))
+    narrow = Database(create_engine(database_url, pool_size=2, timeout=2))
     tenant_id, at = tenants.ours.tenant_id, a_conversation().created_at
 
     async def add_forever() -> None:
@@ -197,7 +204,7 @@ async def test_what_is_no_id_never_reaches_sql(postgres_url: str) -> None:
 async def test_whatever_the_driver_says_of_a_lost_connection_is_unavailable(
     postgres_url: str, error: Exception
 ) -> None:
-    database = Database(create_engine(postgres_url, pool_size=1))
+    database = Database(create_engine(postgres_url, pool_size=2))
     with pytest.raises(Unavailable):
         async with database.begin_prepared("0" * 32):
             raise error
@@ -206,26 +213,112 @@ async def test_whatever_the_driver_says_of_a_lost_connection_is_unavailable(
 
 
 async def test_a_connection_cut_by_the_server_is_unavailable_and_replaced(postgres_url: str) -> None:
-    database, other = Database(create_engine(postgres_url, pool_size=1)), Database(create_engine(postgres_url))
-    backends = select(func.pg_backend_pid())
-    async with database.begin_global() as session:
-        backend = await session.scalar(backends)
+    database, other = Database(create_engine(postgres_url, pool_size=2)), Database(create_engine(postgres_url))
 
     async def outlive_the_connection() -> None:
         async with database.begin_prepared("0" * 32) as transaction:
-            await _cut(other, backend)
+            ((row,),) = await transaction.run({}, _BACKEND)
+            await _cut(other, row[0])
             await transaction.run({}, _COUNT)
 
     with pytest.raises(Unavailable):
         await outlive_the_connection()
     assert await _ids(database, "0" * 32) == set()
-    # Cut while nobody used it: the next one does not notice.
-    async with database.begin_global() as session:
-        backend = await session.scalar(backends)
-    await _cut(other, backend)
-    await database.ping()
+    # Cut while nobody used it: the next one, of the same tenant or of another, does not notice.
+    for tenant_id in ("0" * 32, "1" * 32):
+        await _cut(other, await _backend(database, "0" * 32))
+        assert await _ids(database, tenant_id) == set()
     await database.close()
     await other.close()
+
+
+async def test_a_connection_stays_with_its_tenant_and_sees_no_other(postgres_url: str) -> None:
+    database = Database(create_engine(postgres_url, pool_size=4))
+    ours, theirs = "0" * 32, "1" * 32
+    both = [await _backend(database, tenant_id) for tenant_id in (ours, theirs)]
+    async with database.begin_prepared(ours), database.begin_prepared(theirs):
+        pass
+    for tenant_id in (theirs, ours, theirs):
+        ((setting,),) = await database.run_prepared(tenant_id, {}, _SETTING)
+        assert setting == tenant_id
+    assert await _backend(database, ours) in both
+    await database.close()
+
+
+async def test_a_connection_that_was_long_idle_is_asked_first(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(create_engine(postgres_url, pool_size=2))
+    backend = await _backend(database, "0" * 32)
+    assert await _backend(database, "0" * 32) == backend
+    monkeypatch.setattr("database.tenant_connections._TRUSTED_SECONDS", 0.0)
+    asked: list[str] = []
+    execute = asyncpg.Connection.execute
+
+    async def answer(self: Any, sql: str, *arguments: Any) -> Any:
+        asked.append(sql)
+        if len(asked) == 2:
+            raise OSError
+        return await execute(self, sql, *arguments)
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", answer)
+    assert await _backend(database, "0" * 32) == backend
+    assert await _backend(database, "0" * 32) != backend
+    assert len(asked) == 3
+    await database.close()
+
+
+async def test_connections_are_left_to_the_sessions(postgres_url: str) -> None:
+    database = Database(create_engine(postgres_url, pool_size=2, timeout=0.2))
+    async with database.begin_prepared("0" * 32):
+        await database.ping()
+        with pytest.raises(Unavailable):
+            await database.run_prepared("1" * 32, {}, _COUNT)
+    assert await _ids(database, "1" * 32) == set()
+    await database.ping()
+    await database.close()
+
+
+async def test_a_guard_that_says_no_keeps_everything_else_from_being_done(
+    database: Database, tenants: TwoTenants
+) -> None:
+    conversation = a_conversation()
+    await store(database, tenants.ours, conversation)
+    mine = (_OWN, _table.c.id == conversation.id)
+    guard = select(_table.c.id, (_table.c.length == given("length", _table.c.length)).label("ok")).where(*mine)
+    added, copied = new_id(), new_id()
+    group = Prepared(
+        update(_table).where(*mine).values(length=7),
+        upsert(_table)
+        .values(
+            id=added, tenant_id=OWN_TENANT, length=1, created_at=conversation.created_at, used_at=conversation.used_at
+        )
+        .on_conflict_do_update(index_elements=["tenant_id", "id"], set_={"length": 2}),
+        insert(_table).from_select(
+            ["id", "tenant_id", "length", "created_at", "used_at"],
+            select(literal(copied), OWN_TENANT, literal(3), _table.c.created_at, _table.c.used_at).where(*mine),
+        ),
+        guard=guard,
+    )
+    tenant_id = tenants.ours.tenant_id
+    for length, ok, found in ((5, False, {conversation.id}), (0, True, {conversation.id, added, copied})):
+        rows = await database.run_prepared(tenant_id, {"length": length}, group)
+        assert [tuple(row) for row in rows] == [(conversation.id, ok)]
+        assert await _ids(database, tenant_id) == found
+    # A guard that finds nothing forbids nothing.
+    assert await database.run_prepared(tenants.theirs.tenant_id, {"length": 0}, Prepared(_ONE_MORE, guard=guard)) == []
+    assert len(await _ids(database, tenants.theirs.tenant_id)) == 1
+
+
+def test_a_guard_is_bound_to_its_tenant_like_any_statement() -> None:
+    with pytest.raises(TenantViolation):
+        Prepared(_ONE_MORE, guard=select((_table.c.length == 0).label("ok")))
+
+
+async def _backend(database: Database, tenant_id: str) -> int:
+    ((backend,),) = await database.run_prepared(tenant_id, {}, _BACKEND)
+    assert isinstance(backend, int)
+    return backend
 
 
 async def _cut(database: Database, backend: int | None) -> None:
