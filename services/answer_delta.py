@@ -15,13 +15,13 @@ class TokenChance:
     Attributes:
         token: what stands for it; of a part of a character, U+FFFD.
         bytes: exactly what it stands for; empty for a special token.
-        logprob: natural logarithm of its probability.
+        logprob: natural logarithm of its probability; None where it is not known.
         alternatives: the likeliest tokens in its place, likeliest first.
     """
 
     token: str
     bytes: bytes
-    logprob: float
+    logprob: float | None
     alternatives: tuple["TokenChance", ...] = ()
 
 
