@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import pytest
 from sqlalchemy import (
     Delete,
@@ -14,7 +13,6 @@ from sqlalchemy import (
     and_,
     delete,
     exists,
-    func,
     insert,
     literal,
     or_,
@@ -25,7 +23,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
-from app.common.errors import Unavailable
 from database.engine import create_engine
 from database.identifier import new_id
 from database.models import Conversation, Item, Lease, TenantOwned
@@ -109,8 +106,6 @@ _ADD = Prepared(
 _COUNT = Prepared(select(_table.c.id).where(and_(_OWN, _table.c.length >= 0)))
 
 
-_BACKEND = Prepared(select(func.pg_backend_pid()))
-_SETTING = Prepared(select(func.current_setting("chatglm.tenant_id")))
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _ONE_MORE = insert(_table).values(id="f" * 32, tenant_id=OWN_TENANT, length=0, created_at=_NOW, used_at=_NOW)
 
@@ -188,97 +183,6 @@ async def test_the_tenant_cannot_be_given_as_a_parameter(database: Database, ten
         assert await transaction.run(dict.fromkeys(names, tenants.theirs.tenant_id), _COUNT) == [[]]
 
 
-async def test_what_is_no_id_never_reaches_sql(postgres_url: str) -> None:
-    database = Database(create_engine(postgres_url))
-    with pytest.raises(TenantViolation):
-        async with database.begin_prepared("x'; DROP TABLE turns; --"):
-            pass
-    await database.close()
-
-
-@pytest.mark.parametrize(
-    "error",
-    [asyncpg.InternalClientError("x"), asyncpg.InterfaceError("x"), TimeoutError(), ConnectionResetError()],
-    ids=lambda error: type(error).__name__,
-)
-async def test_whatever_the_driver_says_of_a_lost_connection_is_unavailable(
-    postgres_url: str, error: Exception
-) -> None:
-    database = Database(create_engine(postgres_url, pool_size=2))
-    with pytest.raises(Unavailable):
-        async with database.begin_prepared("0" * 32):
-            raise error
-    assert await _ids(database, "0" * 32) == set()
-    await database.close()
-
-
-async def test_a_connection_cut_by_the_server_is_unavailable_and_replaced(postgres_url: str) -> None:
-    database, other = Database(create_engine(postgres_url, pool_size=2)), Database(create_engine(postgres_url))
-
-    async def outlive_the_connection() -> None:
-        async with database.begin_prepared("0" * 32) as transaction:
-            ((row,),) = await transaction.run({}, _BACKEND)
-            await _cut(other, row[0])
-            await transaction.run({}, _COUNT)
-
-    with pytest.raises(Unavailable):
-        await outlive_the_connection()
-    assert await _ids(database, "0" * 32) == set()
-    # Cut while nobody used it: the next one, of the same tenant or of another, does not notice.
-    for tenant_id in ("0" * 32, "1" * 32):
-        await _cut(other, await _backend(database, "0" * 32))
-        assert await _ids(database, tenant_id) == set()
-    await database.close()
-    await other.close()
-
-
-async def test_a_connection_stays_with_its_tenant_and_sees_no_other(postgres_url: str) -> None:
-    database = Database(create_engine(postgres_url, pool_size=4))
-    ours, theirs = "0" * 32, "1" * 32
-    both = [await _backend(database, tenant_id) for tenant_id in (ours, theirs)]
-    async with database.begin_prepared(ours), database.begin_prepared(theirs):
-        pass
-    for tenant_id in (theirs, ours, theirs):
-        ((setting,),) = await database.run_prepared(tenant_id, {}, _SETTING)
-        assert setting == tenant_id
-    assert await _backend(database, ours) in both
-    await database.close()
-
-
-async def test_a_connection_that_was_long_idle_is_asked_first(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database = Database(create_engine(postgres_url, pool_size=2))
-    backend = await _backend(database, "0" * 32)
-    assert await _backend(database, "0" * 32) == backend
-    monkeypatch.setattr("database.tenant_connections._TRUSTED_SECONDS", 0.0)
-    asked: list[str] = []
-    execute = asyncpg.Connection.execute
-
-    async def answer(self: Any, sql: str, *arguments: Any) -> Any:
-        asked.append(sql)
-        if len(asked) == 2:
-            raise OSError
-        return await execute(self, sql, *arguments)
-
-    monkeypatch.setattr(asyncpg.Connection, "execute", answer)
-    assert await _backend(database, "0" * 32) == backend
-    assert await _backend(database, "0" * 32) != backend
-    assert len(asked) == 3
-    await database.close()
-
-
-async def test_connections_are_left_to_the_sessions(postgres_url: str) -> None:
-    database = Database(create_engine(postgres_url, pool_size=2, timeout=0.2))
-    async with database.begin_prepared("0" * 32):
-        await database.ping()
-        with pytest.raises(Unavailable):
-            await database.run_prepared("1" * 32, {}, _COUNT)
-    assert await _ids(database, "1" * 32) == set()
-    await database.ping()
-    await database.close()
-
-
 async def test_a_guard_that_says_no_keeps_everything_else_from_being_done(
     database: Database, tenants: TwoTenants
 ) -> None:
@@ -313,19 +217,3 @@ async def test_a_guard_that_says_no_keeps_everything_else_from_being_done(
 def test_a_guard_is_bound_to_its_tenant_like_any_statement() -> None:
     with pytest.raises(TenantViolation):
         Prepared(_ONE_MORE, guard=select((_table.c.length == 0).label("ok")))
-
-
-async def _backend(database: Database, tenant_id: str) -> int:
-    ((backend,),) = await database.run_prepared(tenant_id, {}, _BACKEND)
-    assert isinstance(backend, int)
-    return backend
-
-
-async def _cut(database: Database, backend: int | None) -> None:
-    async with database.begin_global() as session:
-        assert await session.scalar(select(func.pg_terminate_backend(backend)))
-    # Until it is gone, nobody can have heard of it.
-    while True:
-        async with database.begin_global() as session:
-            if not await session.scalar(select(func.count()).select_from(func.pg_stat_get_activity(backend))):
-                return
