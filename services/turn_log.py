@@ -1,7 +1,7 @@
 """The rows of a turn: opened before its first byte (T1), settled before its last event (T2)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +10,6 @@ from sqlalchemy.exc import IntegrityError
 from app.common.errors import Conflict, Unavailable
 from database.clock import now
 from database.driver import Rows
-from database.identifier import new_id
 from database.models import TurnStatus
 from database.repositories import turn_statements
 from database.repositories.lease_repository import LeaseRepository
@@ -18,11 +17,13 @@ from database.repositories.limit_statements import COLUMNS
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.allowance import Allowance, allowance, minute_began, windows
-from services.inference.prompt import Message
 from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.principal import Principal
+from services.said_item import SaidItem, answer_items, item_rows
 
 _MILLISECOND = timedelta(milliseconds=1)
+# Items that are written in the statement of a turn's end: few turns have more.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +32,18 @@ class TurnOpening:
 
     Attributes:
         max_tokens: new tokens at the most; with the prompt's, what limits are charged until the turn ends.
+        history: what was brought along into a new conversation.
+        items: what else the model is told, kept with its answer in a conversation, or where the turn is stored.
         seen_length: the length at which the conversation was read; None begins a new conversation with `history`.
+        labels: the caller's own.
+        stored: whether the turn is there by its id afterwards.
         keeps_text: whether what is said is written, or only its numbers.
     """
 
     principal: Principal
     prompt: str
-    history: Sequence[Message]
+    history: Sequence[SaidItem]
+    items: Sequence[SaidItem]
     seen_length: int | None
     user: str | None
     endpoint: str
@@ -45,6 +51,8 @@ class TurnOpening:
     parameters: dict[str, Any]
     max_tokens: int
     keeps_text: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+    stored: bool = False
 
 
 class TurnLog:
@@ -97,7 +105,7 @@ class TurnLog:
                 return _allowed(rows, given)
             (rows,) = await transaction.run(given, turn_statements.BEGIN_CONVERSATION)
             allowed = _allowed(rows, given)
-            await transaction.each(_history(turn, opening), turn_statements.ADD_HISTORY)
+            await transaction.each(_history(turn, opening), turn_statements.ADD_ITEM)
             return allowed
 
     async def settle(self, turn: LiveTurn, opening: TurnOpening, end: TurnEnd) -> None:
@@ -108,10 +116,7 @@ class TurnLog:
         given = {
             "turn_id": turn.id,
             "conversation_id": turn.conversation_id,
-            "prompt": opening.prompt,
             "response": text,
-            "question_id": new_id(at),
-            "answer_id": new_id(at),
             "finish_reason": end.finish_reason,
             "error": error,
             **_counted(
@@ -122,9 +127,20 @@ class TurnLog:
             "model": opening.model,
         }
         said = turn.conversation_id is not None and _is_said(end, text)
-        ending = turn_statements.END_SAID if said else turn_statements.END
-        ((ended,),) = await self._database.run_prepared(opening.principal.tenant_id, given, ending)
-        if not ended:
+        items = _items(turn, opening, end, at, said=said) if said or opening.stored else []
+        together, rest = items[:_AT_ONCE], items[_AT_ONCE:]
+        for number, item in enumerate(together):
+            given |= turn_statements.numbered(number, item)
+        given["length"] = _length(opening) + len(items)
+        tenant_id, ending = opening.principal.tenant_id, turn_statements.end(len(together), said=said)
+        if rest:
+            async with self._database.begin_prepared(tenant_id) as transaction:
+                ((ended,),) = await transaction.run(given, ending)
+                if ended[0]:
+                    await transaction.each(rest, turn_statements.ADD_ITEM)
+        else:
+            (ended,) = await self._database.run_prepared(tenant_id, given, ending)
+        if not ended[0]:
             raise Unavailable("The turn was interrupted before it ended.", code="turn_interrupted")
 
     async def interrupt(self, tenant_id: str, turn_id: str) -> bool:
@@ -186,11 +202,13 @@ def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
         "endpoint": opening.endpoint,
         "model": opening.model,
         "parameters": opening.parameters,
+        "labels": dict(opening.labels),
+        "stored": opening.stored,
         "prompt": opening.prompt,
         "prompt_tokens": turn.prompt_tokens,
         "dropped_turns": turn.dropped_turns,
         "created_at": turn.created_at,
-        "length": len(opening.history),
+        "length": _length(opening),
         "seen_length": opening.seen_length,
         "reserved_tokens": turn.prompt_tokens + opening.max_tokens,
         "reserved_at": at,
@@ -198,18 +216,22 @@ def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
     }
 
 
+def _length(opening: TurnOpening) -> int:
+    """Of the conversation, before the turn has said anything."""
+    return len(opening.history) if opening.seen_length is None else opening.seen_length
+
+
 def _history(turn: LiveTurn, opening: TurnOpening) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": new_id(turn.created_at),
-            "conversation_id": turn.conversation_id,
-            "position": position,
-            "role": message.role,
-            "text": message.content,
-            "created_at": turn.created_at,
-        }
-        for position, message in enumerate(opening.history)
-    ]
+    owner = {"conversation_id": turn.conversation_id, "turn_id": None, "created_at": turn.created_at}
+    return item_rows(opening.history, 0, **owner)
+
+
+def _items(turn: LiveTurn, opening: TurnOpening, end: TurnEnd, at: datetime, *, said: bool) -> list[dict[str, Any]]:
+    answers = answer_items(turn.id, turn.answers, end.finish_reasons)
+    # While a turn runs nothing is added to its conversation by anybody else.
+    first = _length(opening) if said else 0
+    owner = {"conversation_id": turn.conversation_id if said else None, "turn_id": turn.id, "created_at": at}
+    return item_rows([*opening.items, *answers], first, **owner)
 
 
 def _allowed(charged: Rows, given: dict[str, Any]) -> Allowance:

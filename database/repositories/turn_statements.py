@@ -1,12 +1,14 @@
 """The statements of a turn's two transactions, and of recovery."""
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, insert, literal, select, update
+from sqlalchemy import Select, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from database.models import Conversation, Item, Lease, Turn, TurnStatus, TurnText
-from database.prepared import OWN_TENANT, Prepared, Statement, given
+from database.prepared import OWN_TENANT, Prepared, given
 from database.repositories.limit_statements import CHARGE, CHARGEABLE
 from database.repositories.usage_statements import SETTLE
 
@@ -31,9 +33,9 @@ def _conversation(*conditions: Any) -> Any:
     )
 
 
-# The conversation's length, and role and text of all that was said, in order; one row without them if nothing was.
+# The conversation's length, and what was said, in order; one row without if nothing was.
 READ_CONVERSATION = Prepared(
-    select(_conversations.c.length, _items.c.role, _items.c.text)
+    select(_conversations.c.length, _items.c.type, _items.c.role, _items.c.text, _items.c.name, _items.c.call_id)
     .outerjoin(_items, and_(_items.c.tenant_id == OWN_TENANT, _items.c.conversation_id == _conversations.c.id))
     .where(_conversation())
     .order_by(_items.c.position)
@@ -43,8 +45,8 @@ _TURN = (
     insert(_turns).values(
         **_row(
             _turns,
-            "conversation_id key_id user endpoint model parameters prompt_tokens dropped_turns created_at "
-            "reserved_tokens reserved_at",
+            "conversation_id key_id user endpoint model parameters labels stored prompt_tokens dropped_turns "
+            "created_at reserved_tokens reserved_at",
             id="turn_id",
         ),
         status=TurnStatus.RUNNING.value,
@@ -55,12 +57,11 @@ _TURN = (
 )
 _BEGIN = (*_TURN, insert(_texts).values(**_row(_texts, "turn_id prompt"), response=""))
 _NEW_CONVERSATION = insert(_conversations).values(
-    **_row(_conversations, "user created_at length", id="conversation_id", used_at="created_at")
+    **_row(_conversations, "user created_at length", id="conversation_id", used_at="created_at"), labels={}
 )
 
-ADD_HISTORY = Prepared(
-    insert(_items).values(**_row(_items, "id conversation_id position role text created_at"), type="message")
-)
+_ITEM = "id conversation_id turn_id position type role text parts name call_id status answer created_at"
+ADD_ITEM = Prepared(insert(_items).values(**_row(_items, _ITEM)))
 # Each is charged to the limits of tenant and key, whose rows come back, and does nothing where they do not allow it.
 BEGIN_CONVERSATION = Prepared(_NEW_CONVERSATION, *_BEGIN, CHARGE, guard=CHARGEABLE)
 CONTINUE_CONVERSATION = Prepared(
@@ -74,37 +75,10 @@ BEGIN_TURN = Prepared(*_BEGIN, CHARGE, guard=CHARGEABLE)
 BEGIN_UNKEPT_TURN = Prepared(*_TURN, CHARGE, guard=CHARGEABLE)
 
 
-_locked = (
-    select(_conversations.c.id, _conversations.c.length).where(_conversation()).with_for_update().cte("conversation")
-)
-
-
-def _said(offset: int, item: str, role: str, text: str) -> Statement:
-    return insert(_items).from_select(
-        ["id", "tenant_id", "conversation_id", "turn_id", "position", "type", "role", "text", "created_at"],
-        select(
-            given(item, _items.c.id),
-            OWN_TENANT,
-            _locked.c.id,
-            given("turn_id", _items.c.turn_id),
-            _locked.c.length + offset,
-            literal("message"),
-            literal(role),
-            given(text, _items.c.text),
-            given("finished_at", _items.c.created_at),
-        ),
-    )
-
-
 _REMEMBER = (
     update(_texts)
     .where(_texts.c.tenant_id == OWN_TENANT, _texts.c.turn_id == given("turn_id", _texts.c.turn_id))
     .values(response=given("response", _texts.c.response))
-)
-_SAY = (
-    _said(0, "question_id", "user", "prompt"),
-    _said(1, "answer_id", "assistant", "response"),
-    update(_conversations).where(_conversation()).values(length=_conversations.c.length + 2),
 )
 _ENDED = (
     "status",
@@ -119,7 +93,8 @@ _ENDED = (
 
 _own_turn = (_turns.c.tenant_id == OWN_TENANT, _turns.c.id == given("turn_id", _turns.c.id))
 _running = select(_turns.c.id).where(*_own_turn, _turns.c.status == TurnStatus.RUNNING.value)
-_with_conversation = _running.join(
+# The conversation is locked before the limits, as by the turn that continues it: else each could wait for the other.
+_running_in_conversation = _running.join(
     _conversations,
     and_(_conversations.c.tenant_id == OWN_TENANT, _conversations.c.id == _turns.c.conversation_id),
 )
@@ -132,18 +107,28 @@ def _still(running: Select[Any]) -> Select[Any]:
 
 _ending = update(_turns).where(*_own_turn).values({name: given(name, _turns.c[name]) for name in _ENDED})
 _RELEASE = delete(_leases).where(_leases.c.turn_id == given("turn_id", _leases.c.turn_id))
-
+_GROWN = given("length", _conversations.c.length)
+# The only row says whether the turn still ran; if not, nothing is done.
 INTERRUPT = Prepared(_RELEASE, _ending, *SETTLE, guard=_still(_running))
-END = Prepared(_REMEMBER, _RELEASE, _ending, *SETTLE, guard=_still(_running))
-# The conversation is locked before the limits, as by the turn that continues it: else each could wait for the other.
-END_SAID = Prepared(
-    _REMEMBER,
-    *_SAY,
-    _RELEASE,
-    _ending.where(_turns.c.conversation_id == _locked.c.id),
-    *SETTLE,
-    guard=_still(_with_conversation),
-)
+
+
+@cache
+def end(items: int, *, said: bool) -> Prepared:
+    """The end of a turn with so many items, whose parameters are `numbered`; `said` in its conversation, or in none."""
+    added = [insert(_items).values(**_row(_items, "", **_names(number))) for number in range(items)]
+    if not said:
+        return Prepared(_REMEMBER, *added, _RELEASE, _ending, *SETTLE, guard=_still(_running))
+    grown = update(_conversations).where(_conversation()).values(length=_GROWN)
+    return Prepared(_REMEMBER, *added, grown, _RELEASE, _ending, *SETTLE, guard=_still(_running_in_conversation))
+
+
+def numbered(number: int, item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item's columns, as parameters of `end`."""
+    return {name: item[column] for column, name in _names(number).items()}
+
+
+def _names(number: int) -> dict[str, str]:
+    return {column: f"item_{number}_{column}" for column in _ITEM.split()}
 
 
 def is_busy(error: IntegrityError) -> bool:

@@ -194,13 +194,13 @@ async def test_a_guard_that_says_no_keeps_everything_else_from_being_done(
     group = Prepared(
         update(_table).where(*mine).values(length=7),
         upsert(_table)
-        .values(
-            id=added, tenant_id=OWN_TENANT, length=1, created_at=conversation.created_at, used_at=conversation.used_at
-        )
+        .values(id=added, tenant_id=OWN_TENANT, length=1, labels={}, created_at=_NOW, used_at=_NOW)
         .on_conflict_do_update(index_elements=["tenant_id", "id"], set_={"length": 2}),
         insert(_table).from_select(
-            ["id", "tenant_id", "length", "created_at", "used_at"],
-            select(literal(copied), OWN_TENANT, literal(3), _table.c.created_at, _table.c.used_at).where(*mine),
+            ["id", "tenant_id", "length", "labels", "created_at", "used_at"],
+            select(
+                literal(copied), OWN_TENANT, literal(3), _table.c.labels, _table.c.created_at, _table.c.used_at
+            ).where(*mine),
         ),
         guard=guard,
     )
