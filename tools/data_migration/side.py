@@ -53,8 +53,7 @@ class Side:
         """The next rows by key, behind the one of key `after`."""
         given: dict[str, Value] = {"page": size}
         given |= {f"after_{column.name}": value for column, value in zip(part.key, after or (), strict=False)}
-        async with self.database.begin_prepared(tenant_id or NOBODY) as transaction:
-            (rows,) = await transaction.run(given, self._page(part, after is not None))
+        rows = await self.database.run_prepared(tenant_id or NOBODY, given, self._page(part, after is not None))
         return [tuple(row) for row in rows]
 
     async def write(self, part: Part, tenant_id: str | None, rows: Sequence[Row]) -> None:
@@ -77,14 +76,12 @@ class Side:
 
     async def last(self, part: Part, tenant_id: str | None) -> Row | None:
         """The key of the last row."""
-        async with self.database.begin_prepared(tenant_id or NOBODY) as transaction:
-            (rows,) = await transaction.run({}, part.last())
+        rows = await self.database.run_prepared(tenant_id or NOBODY, {}, part.last())
         return tuple(rows[0]) if rows else None
 
     async def count(self, part: Part, tenant_id: str | None) -> int:
         """How many rows there are."""
-        async with self.database.begin_prepared(tenant_id or NOBODY) as transaction:
-            (((rows,),),) = await transaction.run({}, part.count())
+        ((rows,),) = await self.database.run_prepared(tenant_id or NOBODY, {}, part.count())
         return int(rows)
 
 

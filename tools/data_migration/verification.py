@@ -1,6 +1,6 @@
 """What is wrong with the rows of a tenant."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from database.clock import now
+from database.driver import Rows
 from database.models import Tenant
 from database.prepared import Prepared
 from database.repositories import verify_statements
@@ -62,11 +63,8 @@ def _sentences(dialect: str) -> Sequence[tuple[str, Prepared, str]]:
     )
 
 
-async def _rows(database: Database, tenant: Tenant, statement: Prepared, **given: Any) -> Sequence[Sequence[Any]]:
-    parameters: Mapping[str, Any] = given
-    async with database.begin_prepared(tenant.id) as transaction:
-        (rows,) = await transaction.run(parameters, statement)
-    return rows
+async def _rows(database: Database, tenant: Tenant, statement: Prepared, **given: Any) -> Rows:
+    return await database.run_prepared(tenant.id, given, statement)
 
 
 def _listed(row: Sequence[Any]) -> str:
