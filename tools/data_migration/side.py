@@ -105,14 +105,12 @@ async def opened(url: str) -> AsyncIterator[Side]:
     parsed: Any = database_url(url)
     name = parsed.render_as_string(hide_password=True).replace("+aiosqlite", "").replace("+asyncpg", "")
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database).is_file():  # noqa: ASYNC240 - once
-        raise Unavailable(f"There is no file for {name}; make its tables with: python -m tools.admin database upgrade")
+        raise Unavailable(f"There is no file for {name}; run first: python -m tools.data_migration upgrade --url")
     side = Side(create_engine(url, pool_size=2, timeout=_TIMEOUT, name="chatglm-copy"))
     try:
         await side.database.ping()
         if not await is_current(side.engine):
-            raise Unavailable(
-                f"{name} is not of this version; bring it there with: python -m tools.admin database upgrade"
-            )
+            raise Unavailable(f"{name} is not of this version; run first: python -m tools.data_migration upgrade --url")
         yield side
     finally:
         await side.database.close()

@@ -35,7 +35,7 @@ def verify(
     async def work(settings: Settings, database: Database) -> list[Finding]:
         tenants = TenantService(database)
         chosen = await tenants.all() if tenant is None else [await tenants.named(tenant)]
-        engine = create_engine(settings.database, pool_size=1)
+        engine = create_engine(settings.database, pool_size=1, name="chatglm-tools")
         try:
             found = [finding async for finding in orphans(engine)]
         finally:
