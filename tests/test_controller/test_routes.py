@@ -19,7 +19,7 @@ OPEN = {"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.
 IDS = {"message_id", "conversation_id", "completion_id", "tenant_id", "key_id", "model"}
 # What a route needs besides its path.
 QUERIES = {"/chat/users": {"user": "a user"}, "/admin/v1/tenants/{tenant_id}/users": {"user": "a user"}}
-BODIES = {"/v1/chat/completions/{completion_id}": {"metadata": {}}}
+BODIES: dict[str, dict[str, Any]] = {"/v1/chat/completions/{completion_id}": {"metadata": {}}}
 ADMIN = "/admin/"
 
 
