@@ -23,6 +23,7 @@ from app.controller import (
     health_controller,
     history_controller,
     model_controller,
+    stored_completion_controller,
     token_controller,
     usage_controller,
 )
@@ -47,6 +48,7 @@ from services.key_token import Peppers
 from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
 from services.retention_service import RetentionService
+from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
 from services.token_service import TokenService
 from services.turn_log import TurnLog
@@ -59,6 +61,7 @@ _CONTROLLERS = (
     history_controller,
     model_controller,
     completion_controller,
+    stored_completion_controller,
     token_controller,
     usage_controller,
     admin_tenant_controller,
@@ -153,6 +156,7 @@ def _provided(
         chat=chat,
         tokens=TokenService(chat),
         history=HistoryService(database),
+        stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
         tenants=TenantService(database),
         keys=KeyService(database, peppers),
