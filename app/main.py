@@ -24,12 +24,14 @@ from app.controller import (
     health_controller,
     history_controller,
     model_controller,
+    stored_completion_controller,
     token_controller,
     usage_controller,
 )
 from app.controller.body_limit import BodyLimit
 from app.controller.cors import allow_origins
 from app.controller.description import describe
+from app.controller.entrance import Entrance
 from app.controller.provided import Provided
 from app.controller.request_id import RequestId
 from app.settings import Settings
@@ -47,6 +49,7 @@ from services.key_token import Peppers
 from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
 from services.retention_service import RetentionService
+from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
 from services.token_service import TokenService
 from services.turn_log import TurnLog
@@ -59,6 +62,7 @@ _CONTROLLERS = (
     history_controller,
     model_controller,
     completion_controller,
+    stored_completion_controller,
     token_controller,
     usage_controller,
     admin_tenant_controller,
@@ -123,6 +127,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         app.include_router(controller.router)
     install_handlers(app)
     describe(app)
+    app.add_middleware(Entrance)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     allow_origins(app, settings.origins)
     app.add_middleware(RequestId)
@@ -154,6 +159,7 @@ def _provided(
         chat=chat,
         tokens=TokenService(chat),
         history=HistoryService(database),
+        stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
         tenants=TenantService(database),
         keys=KeyService(database, peppers),

@@ -18,6 +18,7 @@ from services.history_service import HistoryService
 from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
+from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
 from services.token_service import TokenService
 from services.usage_service import UsageService
@@ -33,6 +34,7 @@ class Provided:
     chat: ChatService
     tokens: TokenService
     history: HistoryService
+    stored_completions: StoredCompletionService
     erasure: ErasureService
     tenants: TenantService
     keys: KeyService
@@ -47,10 +49,6 @@ async def provided(request: Request) -> Provided:
     return cast("Provided", request.state.provided)
 
 
-async def _authentication(request: Request) -> AuthenticationService:
-    return (await provided(request)).authentication
-
-
 async def _chat(request: Request) -> ChatService:
     return (await provided(request)).chat
 
@@ -61,6 +59,10 @@ async def _tokens(request: Request) -> TokenService:
 
 async def _history(request: Request) -> HistoryService:
     return (await provided(request)).history
+
+
+async def _stored_completions(request: Request) -> StoredCompletionService:
+    return (await provided(request)).stored_completions
 
 
 async def _erasure(request: Request) -> ErasureService:
@@ -92,10 +94,10 @@ async def _zone(request: Request) -> tzinfo | None:
 
 
 Everything = Annotated[Provided, Depends(provided)]
-Authentication = Annotated[AuthenticationService, Depends(_authentication)]
 Chat = Annotated[ChatService, Depends(_chat)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
+StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
 Tenants = Annotated[TenantService, Depends(_tenants)]
 Keys = Annotated[KeyService, Depends(_keys)]
