@@ -23,6 +23,8 @@ from app.controller import (
     health_controller,
     history_controller,
     model_controller,
+    response_controller,
+    stored_response_controller,
     token_controller,
     usage_controller,
 )
@@ -45,6 +47,7 @@ from services.key_service import KeyService
 from services.key_token import Peppers
 from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
+from services.response_service import ResponseService
 from services.retention_service import RetentionService
 from services.tenant_service import TenantService
 from services.token_service import TokenService
@@ -58,6 +61,8 @@ _CONTROLLERS = (
     history_controller,
     model_controller,
     completion_controller,
+    response_controller,
+    stored_response_controller,
     token_controller,
     usage_controller,
     admin_tenant_controller,
@@ -151,6 +156,7 @@ def _provided(
         chat=chat,
         tokens=TokenService(chat),
         history=HistoryService(database),
+        responses=ResponseService(database),
         erasure=ErasureService(database, settings.purge_batch),
         tenants=TenantService(database),
         keys=KeyService(database, peppers),

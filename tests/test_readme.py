@@ -13,6 +13,7 @@ from app.settings import PREFIX, Settings
 from schemas.chat_schema import Answer, NewMessage
 from schemas.completion_request_schema import CompletionRequest
 from schemas.history_schema import HistoryQuery
+from schemas.response_request_schema import ResponseRequest
 from tests.commands import REPOSITORY, argument_lists, check_command
 from tools.settings_table import with_table
 
@@ -104,7 +105,7 @@ def test_the_parameters_are_the_schemas(text: str) -> None:
 @pytest.mark.parametrize("text", TEXTS.values(), ids=NAMES)
 def test_what_openais_clients_may_send_is_listed(text: str) -> None:
     (section,) = re.findall(r"^## OpenAI.*?(?=^## )", text, re.MULTILINE | re.DOTALL)
-    fields = CompletionRequest.model_fields.keys() - {"messages", "model"}
+    fields = (CompletionRequest.model_fields.keys() | ResponseRequest.model_fields.keys()) - {"messages", "model"}
     assert fields <= set(re.findall(r"`(\w+)(?:: \w+)?`", section))
     (example,) = blocks(section, "py")
     compile(example, "README", "exec")

@@ -18,6 +18,7 @@ from services.history_service import HistoryService
 from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
+from services.response_service import ResponseService
 from services.tenant_service import TenantService
 from services.token_service import TokenService
 from services.usage_service import UsageService
@@ -33,6 +34,7 @@ class Provided:
     chat: ChatService
     tokens: TokenService
     history: HistoryService
+    responses: ResponseService
     erasure: ErasureService
     tenants: TenantService
     keys: KeyService
@@ -61,6 +63,10 @@ async def _tokens(request: Request) -> TokenService:
 
 async def _history(request: Request) -> HistoryService:
     return (await provided(request)).history
+
+
+async def _responses(request: Request) -> ResponseService:
+    return (await provided(request)).responses
 
 
 async def _erasure(request: Request) -> ErasureService:
@@ -96,6 +102,7 @@ Authentication = Annotated[AuthenticationService, Depends(_authentication)]
 Chat = Annotated[ChatService, Depends(_chat)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
+Responses = Annotated[ResponseService, Depends(_responses)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
 Tenants = Annotated[TenantService, Depends(_tenants)]
 Keys = Annotated[KeyService, Depends(_keys)]
