@@ -24,6 +24,7 @@ from app.controller import (
     history_controller,
     model_controller,
     response_controller,
+    stored_completion_controller,
     stored_response_controller,
     token_controller,
     usage_controller,
@@ -49,6 +50,7 @@ from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
 from services.response_service import ResponseService
 from services.retention_service import RetentionService
+from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
 from services.token_service import TokenService
 from services.turn_log import TurnLog
@@ -63,6 +65,7 @@ _CONTROLLERS = (
     completion_controller,
     response_controller,
     stored_response_controller,
+    stored_completion_controller,
     token_controller,
     usage_controller,
     admin_tenant_controller,
@@ -157,6 +160,7 @@ def _provided(
         tokens=TokenService(chat),
         history=HistoryService(database),
         responses=ResponseService(database),
+        stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
         tenants=TenantService(database),
         keys=KeyService(database, peppers),

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.completion_request_schema import Metadata
+from schemas.metadata import Metadata
 from schemas.response_item_schema import Input
 from schemas.text import Name, Text
 from schemas.tool_schema import FunctionTool, JsonObject

@@ -19,6 +19,7 @@ from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
 from services.response_service import ResponseService
+from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
 from services.token_service import TokenService
 from services.usage_service import UsageService
@@ -35,6 +36,7 @@ class Provided:
     tokens: TokenService
     history: HistoryService
     responses: ResponseService
+    stored_completions: StoredCompletionService
     erasure: ErasureService
     tenants: TenantService
     keys: KeyService
@@ -67,6 +69,10 @@ async def _history(request: Request) -> HistoryService:
 
 async def _responses(request: Request) -> ResponseService:
     return (await provided(request)).responses
+
+
+async def _stored_completions(request: Request) -> StoredCompletionService:
+    return (await provided(request)).stored_completions
 
 
 async def _erasure(request: Request) -> ErasureService:
@@ -103,6 +109,7 @@ Chat = Annotated[ChatService, Depends(_chat)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
 Responses = Annotated[ResponseService, Depends(_responses)]
+StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
 Tenants = Annotated[TenantService, Depends(_tenants)]
 Keys = Annotated[KeyService, Depends(_keys)]

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AfterValidator, StringConstraints
 
 from app.controller.auth import HistoryEraser, HistoryReader
 from app.controller.provided import Responses
@@ -11,25 +10,21 @@ from app.controller.response_items import row_id
 from app.controller.responses import REFUSALS
 from app.controller.stored_response import input_item, shown
 from schemas.response_schema import DeletedResponse, InputItemPage, InputItemQuery, ResponseObject
+from schemas.wire_id import ResponseId
 from services.response_service import ENDPOINT
 
 router = APIRouter(prefix=f"{ENDPOINT}/{{response_id}}", tags=["responses"], responses=REFUSALS)
-_TurnId = Annotated[
-    str,
-    Path(alias="response_id"),
-    StringConstraints(pattern=r"^(resp_)?[0-9a-f]{32}\z"),
-    AfterValidator(row_id),
-]
+TurnId = Annotated[ResponseId, Path(alias="response_id")]
 
 
 @router.get("")
-async def get_response(turn_id: _TurnId, caller: HistoryReader, responses: Responses) -> ResponseObject:
+async def get_response(turn_id: TurnId, caller: HistoryReader, responses: Responses) -> ResponseObject:
     """Show a stored response."""
     return shown(await responses.get(caller, turn_id))
 
 
 @router.delete("")
-async def delete_response(turn_id: _TurnId, caller: HistoryEraser, responses: Responses) -> DeletedResponse:
+async def delete_response(turn_id: TurnId, caller: HistoryEraser, responses: Responses) -> DeletedResponse:
     """Erase a response with all that was said in it, also from its conversation, for good."""
     await responses.delete(caller, turn_id)
     return DeletedResponse(id=f"resp_{turn_id}")
@@ -37,7 +32,7 @@ async def delete_response(turn_id: _TurnId, caller: HistoryEraser, responses: Re
 
 @router.get("/input_items")
 async def list_input_items(
-    turn_id: _TurnId, query: Annotated[InputItemQuery, Query()], caller: HistoryReader, responses: Responses
+    turn_id: TurnId, query: Annotated[InputItemQuery, Query()], caller: HistoryReader, responses: Responses
 ) -> InputItemPage:
     """List what was said to the model in this response's own turn."""
     after = None if query.after is None else row_id(query.after)
