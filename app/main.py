@@ -23,6 +23,7 @@ from app.controller import (
     health_controller,
     history_controller,
     model_controller,
+    text_completion_controller,
     token_controller,
     usage_controller,
 )
@@ -46,6 +47,7 @@ from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
 from services.retention_service import RetentionService
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
 from services.turn_log import TurnLog
 from services.turn_runner import TurnRunner
@@ -57,6 +59,7 @@ _CONTROLLERS = (
     history_controller,
     model_controller,
     completion_controller,
+    text_completion_controller,
     token_controller,
     usage_controller,
     admin_tenant_controller,
@@ -147,6 +150,7 @@ def _provided(
         engine=engine,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
+        texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
         erasure=ErasureService(database, settings.purge_batch),

@@ -19,6 +19,7 @@ from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
 from services.usage_service import UsageService
 
@@ -31,6 +32,7 @@ class Provided:
     engine: Engine
     authentication: AuthenticationService
     chat: ChatService
+    texts: TextCompletionService
     tokens: TokenService
     history: HistoryService
     erasure: ErasureService
@@ -53,6 +55,10 @@ async def _authentication(request: Request) -> AuthenticationService:
 
 async def _chat(request: Request) -> ChatService:
     return (await provided(request)).chat
+
+
+async def _texts(request: Request) -> TextCompletionService:
+    return (await provided(request)).texts
 
 
 async def _tokens(request: Request) -> TokenService:
@@ -94,6 +100,7 @@ async def _zone(request: Request) -> tzinfo | None:
 Everything = Annotated[Provided, Depends(provided)]
 Authentication = Annotated[AuthenticationService, Depends(_authentication)]
 Chat = Annotated[ChatService, Depends(_chat)]
+Texts = Annotated[TextCompletionService, Depends(_texts)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
