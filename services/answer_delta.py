@@ -67,9 +67,14 @@ class Answer:
     chances: list[TokenChance] = field(default_factory=list)
 
     def written(self) -> str:
-        """Its text, and a line for each call: for a log that people read."""
-        lines = [self.text] if self.text else []
-        return "\n".join([*lines, *(f"{one.call.name}({one.call.arguments})" for one in self.calls)])
+        """All of it as text."""
+        return written(self.text, (delta.call for delta in self.calls))
+
+
+def written(text: str, calls: Iterable[ToolCall]) -> str:
+    """A text, and a line for each call: for people to read."""
+    lines = [text] if text else []
+    return "\n".join([*lines, *(f"{call.name}({call.arguments})" for call in calls)])
 
 
 def fold(deltas: Iterable[AnswerDelta], count: int) -> list[Answer]:

@@ -126,6 +126,7 @@ class TextCompletionService:
             # What the ids of a caller stand for may be what no database can store.
             prompt=printable(prompt.text),
             history=[],
+            items=[],
             seen_length=None,
             user=request.user,
             endpoint=request.endpoint,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from app.common.errors import InvalidRequest
-from app.controller.completion_messages import conversation
+from app.controller.completion_messages import said_items
 from app.controller.sampling import sampling
 from schemas.completion_request_schema import CompletionRequest, ResponseFormat
 from schemas.tool_schema import ToolChoice, ToolEntry
@@ -28,7 +28,7 @@ def chat_request(body: CompletionRequest) -> ChatRequest:
     """The turn that is asked for. Raises InvalidRequest for messages or tools that do not belong together."""
     older = body.max_completion_tokens is None
     return ChatRequest(
-        messages=conversation(body.messages),
+        items=said_items(body.messages),
         endpoint=ENDPOINT,
         parameters=body.model_dump(exclude=_SAID, exclude_none=True),
         model=body.model,

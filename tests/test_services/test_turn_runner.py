@@ -96,6 +96,7 @@ async def plan() -> TurnPlan:
         principal=Principal(tenant_id="t", key_id="k", scopes=frozenset()),
         prompt="hi",
         history=[],
+        items=[],
         seen_length=None,
         user=None,
         endpoint="/test",
