@@ -23,6 +23,7 @@ from app.controller import (
     health_controller,
     history_controller,
     model_controller,
+    stored_completion_controller,
     text_completion_controller,
     token_controller,
     usage_controller,
@@ -47,6 +48,7 @@ from services.key_token import Peppers
 from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
 from services.retention_service import RetentionService
+from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
 from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
@@ -61,6 +63,7 @@ _CONTROLLERS = (
     model_controller,
     completion_controller,
     text_completion_controller,
+    stored_completion_controller,
     token_controller,
     usage_controller,
     admin_tenant_controller,
@@ -155,6 +158,7 @@ def _provided(
         texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
+        stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
         tenants=TenantService(database),
         keys=KeyService(database, peppers),

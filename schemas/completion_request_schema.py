@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from schemas.completion_message_schema import CompletionMessage
+from schemas.metadata import Metadata
 from schemas.sampling_schema import SamplingFields
 from schemas.text import Name, Text
 from schemas.tool_schema import AnyToolChoice, JsonObject, ToolChoice, ToolEntry
@@ -50,10 +51,6 @@ class ResponseFormat(BaseModel):
 # What has an effect only beside another field, which stands before it.
 _NEEDS = {"top_logprobs": "logprobs", "stream_options": "stream", "tool_choice": "tools"}
 
-Metadata = Annotated[
-    dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]], Field(max_length=16)
-]
-
 
 class CompletionRequest(SamplingFields):
     """A conversation, and how to go on with it."""
@@ -70,10 +67,12 @@ class CompletionRequest(SamplingFields):
     response_format: ResponseFormat | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    store: Literal[False] | None = Field(
-        None, description="False keeps only numbers; by default what the tenant's policy says."
+    store: bool | None = Field(
+        None,
+        description="True keeps all messages, to be had by the answer's id; false only numbers; null the last message "
+        "and the answer in the log, if the tenant's policy does not forbid it.",
     )
-    metadata: Metadata | None = Field(None, description="Labels of your own, kept with the turn in the log.")
+    metadata: Metadata | None = Field(None, description="Labels of your own, kept with the turn.")
     user: Name | None = Field(None, description="The end user, for filters and erasure.")
     service_tier: Literal["auto", "default"] | None = Field(None, description="Changes nothing.")
     prompt_cache_key: Text | None = Field(None, description="Changes nothing: prefixes are found by themselves.")

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 from schemas.completion_request_schema import StreamOptions
 from schemas.completion_schema import CompletionUsage
 from schemas.sampling_schema import SamplingFields
-from schemas.text import Name, check_text
+from schemas.text import Name, printable
 
 # As many as the engine's queue holds by default: each is a turn of its own, and all of them begin together.
 MOST_PROMPTS = 64
@@ -17,11 +17,11 @@ _MOST_ANSWERS = 128
 def _listed(value: Any) -> Any:
     """A list of prompts, whatever they are, of one or of several; what is neither is refused."""
     if isinstance(value, str):
-        return [check_text(value)]
+        return [printable(value)]
     if not isinstance(value, list) or not value:
         raise ValueError("must be a text, token ids, or a list of either")
     if all(isinstance(each, str) for each in value):
-        return [check_text(each) for each in value]
+        return [printable(each) for each in value]
     prompts = value if isinstance(value[0], list) else [value]
     for prompt in prompts:
         if not isinstance(prompt, list) or not all(type(token) is int and token >= 0 for token in prompt):

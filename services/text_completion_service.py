@@ -14,7 +14,7 @@ from services.chat_service import ChatService
 from services.choice import Choice
 from services.echo import Echo
 from services.inference.codec import Codec
-from services.inference.detokenizer import printable
+from services.inference.detokenizer import without_controls
 from services.inference.engine import Engine, GenerationRequest, SamplingParams
 from services.live_turn import LiveTurn
 from services.principal import Principal
@@ -124,7 +124,7 @@ class TextCompletionService:
         opening = TurnOpening(
             principal=principal,
             # What the ids of a caller stand for may be what no database can store.
-            prompt=printable(prompt.text),
+            prompt=without_controls(prompt.text),
             history=[],
             items=[],
             seen_length=None,

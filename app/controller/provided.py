@@ -18,6 +18,7 @@ from services.history_service import HistoryService
 from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
+from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
 from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
@@ -35,6 +36,7 @@ class Provided:
     texts: TextCompletionService
     tokens: TokenService
     history: HistoryService
+    stored_completions: StoredCompletionService
     erasure: ErasureService
     tenants: TenantService
     keys: KeyService
@@ -67,6 +69,10 @@ async def _tokens(request: Request) -> TokenService:
 
 async def _history(request: Request) -> HistoryService:
     return (await provided(request)).history
+
+
+async def _stored_completions(request: Request) -> StoredCompletionService:
+    return (await provided(request)).stored_completions
 
 
 async def _erasure(request: Request) -> ErasureService:
@@ -103,6 +109,7 @@ Chat = Annotated[ChatService, Depends(_chat)]
 Texts = Annotated[TextCompletionService, Depends(_texts)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
+StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
 Tenants = Annotated[TenantService, Depends(_tenants)]
 Keys = Annotated[KeyService, Depends(_keys)]

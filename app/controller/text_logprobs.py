@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from schemas.text_completion_schema import TextLogprobs
 from services.answer_delta import TokenChance
 from services.echo import Echo
-from services.inference.detokenizer import printable
+from services.inference.detokenizer import without_controls
 
 _decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -42,7 +42,7 @@ class TextLogprobsWriter:
 
     def _offset(self, piece: bytes) -> int:
         begin = self._at
-        text = printable(self._decode(piece))
+        text = without_controls(self._decode(piece))
         if self._marked and text:
             self._marked = False
             text = text[1:]

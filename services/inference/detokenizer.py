@@ -74,7 +74,7 @@ class Detokenizer:
         return text
 
     def _cleaned(self, text: str, *, final: bool = False) -> str:
-        text = printable(text)
+        text = without_controls(text)
         if self._in_first_line:
             text = self._after_first_line(text, final=final)
         if self._at_start and text:
@@ -92,7 +92,7 @@ class Detokenizer:
         return line[end + 1 :]
 
 
-def printable(text: str) -> str:
+def without_controls(text: str) -> str:
     """The text without control characters, tabs and line ends excepted."""
     return _UNWANTED.sub("", text)
 
