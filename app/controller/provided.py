@@ -51,10 +51,6 @@ async def provided(request: Request) -> Provided:
     return cast("Provided", request.state.provided)
 
 
-async def _authentication(request: Request) -> AuthenticationService:
-    return (await provided(request)).authentication
-
-
 async def _chat(request: Request) -> ChatService:
     return (await provided(request)).chat
 
@@ -104,7 +100,6 @@ async def _zone(request: Request) -> tzinfo | None:
 
 
 Everything = Annotated[Provided, Depends(provided)]
-Authentication = Annotated[AuthenticationService, Depends(_authentication)]
 Chat = Annotated[ChatService, Depends(_chat)]
 Texts = Annotated[TextCompletionService, Depends(_texts)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
