@@ -26,6 +26,7 @@ from app.controller import (
     response_controller,
     stored_completion_controller,
     stored_response_controller,
+    text_completion_controller,
     token_controller,
     usage_controller,
 )
@@ -53,6 +54,7 @@ from services.response_service import ResponseService
 from services.retention_service import RetentionService
 from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
 from services.turn_log import TurnLog
 from services.turn_runner import TurnRunner
@@ -66,6 +68,7 @@ _CONTROLLERS = (
     completion_controller,
     response_controller,
     stored_response_controller,
+    text_completion_controller,
     stored_completion_controller,
     token_controller,
     usage_controller,
@@ -159,6 +162,7 @@ def _provided(
         engine=engine,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
+        texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
         responses=ResponseService(database),

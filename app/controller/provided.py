@@ -21,6 +21,7 @@ from services.limit_service import LimitService
 from services.response_service import ResponseService
 from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
 from services.usage_service import UsageService
 
@@ -33,6 +34,7 @@ class Provided:
     engine: Engine
     authentication: AuthenticationService
     chat: ChatService
+    texts: TextCompletionService
     tokens: TokenService
     history: HistoryService
     responses: ResponseService
@@ -53,6 +55,10 @@ async def provided(request: Request) -> Provided:
 
 async def _chat(request: Request) -> ChatService:
     return (await provided(request)).chat
+
+
+async def _texts(request: Request) -> TextCompletionService:
+    return (await provided(request)).texts
 
 
 async def _tokens(request: Request) -> TokenService:
@@ -101,6 +107,7 @@ async def _zone(request: Request) -> tzinfo | None:
 
 Everything = Annotated[Provided, Depends(provided)]
 Chat = Annotated[ChatService, Depends(_chat)]
+Texts = Annotated[TextCompletionService, Depends(_texts)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
 Responses = Annotated[ResponseService, Depends(_responses)]
