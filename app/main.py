@@ -24,7 +24,10 @@ from app.controller import (
     health_controller,
     history_controller,
     model_controller,
+    response_controller,
     stored_completion_controller,
+    stored_response_controller,
+    text_completion_controller,
     token_controller,
     usage_controller,
 )
@@ -48,9 +51,11 @@ from services.key_service import KeyService
 from services.key_token import Peppers
 from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
+from services.response_service import ResponseService
 from services.retention_service import RetentionService
 from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
 from services.turn_log import TurnLog
 from services.turn_runner import TurnRunner
@@ -62,6 +67,9 @@ _CONTROLLERS = (
     history_controller,
     model_controller,
     completion_controller,
+    response_controller,
+    stored_response_controller,
+    text_completion_controller,
     stored_completion_controller,
     token_controller,
     usage_controller,
@@ -157,8 +165,10 @@ def _provided(
         engine=engine,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
+        texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
+        responses=ResponseService(database),
         stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
         tenants=TenantService(database),

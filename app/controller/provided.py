@@ -18,8 +18,10 @@ from services.history_service import HistoryService
 from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
+from services.response_service import ResponseService
 from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
 from services.usage_service import UsageService
 
@@ -32,8 +34,10 @@ class Provided:
     engine: Engine
     authentication: AuthenticationService
     chat: ChatService
+    texts: TextCompletionService
     tokens: TokenService
     history: HistoryService
+    responses: ResponseService
     stored_completions: StoredCompletionService
     erasure: ErasureService
     tenants: TenantService
@@ -53,12 +57,20 @@ async def _chat(request: Request) -> ChatService:
     return (await provided(request)).chat
 
 
+async def _texts(request: Request) -> TextCompletionService:
+    return (await provided(request)).texts
+
+
 async def _tokens(request: Request) -> TokenService:
     return (await provided(request)).tokens
 
 
 async def _history(request: Request) -> HistoryService:
     return (await provided(request)).history
+
+
+async def _responses(request: Request) -> ResponseService:
+    return (await provided(request)).responses
 
 
 async def _stored_completions(request: Request) -> StoredCompletionService:
@@ -95,8 +107,10 @@ async def _zone(request: Request) -> tzinfo | None:
 
 Everything = Annotated[Provided, Depends(provided)]
 Chat = Annotated[ChatService, Depends(_chat)]
+Texts = Annotated[TextCompletionService, Depends(_texts)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
+Responses = Annotated[ResponseService, Depends(_responses)]
 StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
 Tenants = Annotated[TenantService, Depends(_tenants)]
