@@ -2,7 +2,8 @@
 
 The prompt stands there as it came, with quotes, brackets and newlines; the response is a Python literal. So a prompt
 can look like the end of its entry, or like whole entries. What can be read in more than one way is reported, and so is
-where times go back, by which a forged entry may give itself away.
+where times go back, by which a forged entry may give itself away. A forged entry whose time fits looks like a real one:
+nothing in the log tells them apart.
 """
 
 import ast
@@ -47,18 +48,27 @@ class _Block:
 
 def read(file: BinaryIO, zone: tzinfo | None) -> Iterator[Chat | Rejected]:
     """Chats of one question and one answer each, in order; `zone`: of the log's times, None for the machine's."""
-    earlier: Chat | Rejected | None = None
+    waiting: Chat | Rejected | None = None
+    latest: datetime | None = None
     for block in _blocks(file):
         chat = _chat(block, zone)
-        if isinstance(chat, Chat) and isinstance(earlier, Chat) and _at(chat) < _at(earlier):
-            reason = "the times of two entries go back: one of them may be part of a prompt"
-            earlier = Rejected(earlier.number, reason, earlier.raw)
-            chat = Rejected(chat.number, reason, chat.raw)
-        if earlier is not None:
-            yield earlier
-        earlier = chat
-    if earlier is not None:
-        yield earlier
+        if isinstance(chat, Chat):
+            at = _at(chat)
+            if latest is not None and at < latest:
+                # Either is older than it says, or the other younger.
+                waiting, chat = waiting and _out_of_order(waiting), _out_of_order(chat)
+            latest = at if latest is None else max(at, latest)
+        if waiting is not None:
+            yield waiting
+        waiting = chat
+    if waiting is not None:
+        yield waiting
+
+
+def _out_of_order(one: Chat | Rejected) -> Chat | Rejected:
+    if isinstance(one, Rejected):
+        return one
+    return Rejected(one.number, "times go back here: this or its neighbour may be part of a prompt", one.raw)
 
 
 def _blocks(file: BinaryIO) -> Iterator[_Block]:
