@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Query
 
 from app.controller.auth import HistoryEraser, HistoryReader
 from app.controller.provided import Responses
+from app.controller.response_answer import shown_id
 from app.controller.response_items import row_id
 from app.controller.responses import REFUSALS
 from app.controller.stored_response import input_item, shown
@@ -27,7 +28,7 @@ async def get_response(turn_id: TurnId, caller: HistoryReader, responses: Respon
 async def delete_response(turn_id: TurnId, caller: HistoryEraser, responses: Responses) -> DeletedResponse:
     """Erase a response with all that was said in it, also from its conversation, for good."""
     await responses.delete(caller, turn_id)
-    return DeletedResponse(id=f"resp_{turn_id}")
+    return DeletedResponse(id=shown_id(turn_id))
 
 
 @router.get("/input_items")
