@@ -19,6 +19,7 @@ from app.controller import (
     admin_tenant_controller,
     admin_usage_controller,
     chat_controller,
+    chat_stream_controller,
     completion_controller,
     health_controller,
     history_controller,
@@ -45,15 +46,20 @@ from services.key_token import Peppers
 from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
 from services.retention_service import RetentionService
+from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
 from services.token_service import TokenService
+from services.turn_follower import TurnFollower
+from services.turn_journal import TurnJournal
 from services.turn_log import TurnLog
 from services.turn_runner import TurnRunner
+from services.turn_watch import TurnWatch
 from services.usage_service import UsageService
 
 _CONTROLLERS = (
     health_controller,
     chat_controller,
+    chat_stream_controller,
     history_controller,
     model_controller,
     completion_controller,
@@ -94,12 +100,17 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         recovery = RecoveryService(database, turn_log, runner, lease=lease)
         await recovery.recover(dead_owner=instance)
         app.state.runner = runner
+        follower = TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds)
+        journal = TurnJournal(database, runner)
+        watch = TurnWatch(database, runner, owner=instance)
         retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
-        background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention)]
+        background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention, journal, watch)]
         try:
-            yield State(provided=_provided(settings, database, engine, runner, secret))
+            yield State(provided=_provided(settings, database, engine, runner, follower, secret))
         finally:
+            await runner.drain(settings.shutdown_seconds)
             await runner.close()
+            await follower.close()
             for task in background:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -131,7 +142,12 @@ async def cancel_turns(app: FastAPI) -> None:
 
 
 def _provided(
-    settings: Settings, database: Database, engine: EngineClient, runner: TurnRunner, secret: bytes
+    settings: Settings,
+    database: Database,
+    engine: EngineClient,
+    runner: TurnRunner,
+    follower: TurnFollower,
+    secret: bytes,
 ) -> Provided:
     chat = ChatService(
         database,
@@ -140,6 +156,7 @@ def _provided(
         model_name=settings.model_name,
         default_max_tokens=settings.default_max_tokens,
         queue_seconds=settings.queue_seconds,
+        unheard_seconds=settings.unheard_seconds,
     )
     peppers = Peppers(secret, *settings.former_secrets)
     return Provided(
@@ -147,6 +164,9 @@ def _provided(
         engine=engine,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
+        follower=follower,
+        stream_access=StreamAccess(database, secret, *settings.former_secrets),
+        stream_url_lifetime=timedelta(seconds=settings.stream_url_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
         erasure=ErasureService(database, settings.purge_batch),

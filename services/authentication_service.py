@@ -41,7 +41,7 @@ class AuthenticationService:
         async with self._database.begin_global() as session:
             keys = KeyRepository(session)
             found = await keys.by_hash(hashes)
-            if found is None or not _is_valid(*found):
+            if found is None or not is_valid(*found):
                 raise refusal
             row, tenant = found
             await self._touch(keys, row, hashes[0])
@@ -70,7 +70,8 @@ class AuthenticationService:
         self._remembered[hashed] = principal, until, expires_at
 
 
-def _is_valid(key: ApiKey, tenant: Tenant) -> bool:
+def is_valid(key: ApiKey, tenant: Tenant) -> bool:
+    """Whether this key of this tenant is let in now."""
     expired = key.expires_at is not None and key.expires_at <= now()
     return key.revoked_at is None and not expired and tenant.suspended_at is None
 

@@ -26,6 +26,7 @@ class ChatRequest:
         messages: what is said, at least one message; in a stored conversation, what follows it.
         model: by the name clients see; None for the one that is there.
         conversation_id: the stored conversation to continue, which then is not stateless.
+        background: whether the turn runs on when nobody listens, and can be listened to from anywhere.
         stateless: whether the messages are kept as a conversation (False), or only prompt and answer in the log.
         store: whether what is said is kept; None for what the tenant's policy says.
         max_tokens: new tokens of each answer at the most; None for the service's default.
@@ -43,6 +44,7 @@ class ChatRequest:
     parameters: dict[str, Any]
     model: str | None = None
     conversation_id: str | None = None
+    background: bool = False
     stateless: bool = False
     user: str | None = None
     store: bool | None = None

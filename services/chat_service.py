@@ -54,6 +54,7 @@ class ChatService:
         model_name: str | None,
         default_max_tokens: int,
         queue_seconds: float,
+        unheard_seconds: float,
     ) -> None:
         """Put the parts together.
 
@@ -64,6 +65,7 @@ class ChatService:
             model_name: the name clients see; None for the last part of the engine's.
             default_max_tokens: new tokens at the most when a request does not say.
             queue_seconds: the longest wait for the engine to begin.
+            unheard_seconds: how long a background turn runs on when nobody listens.
         """
         self._database = database
         self._engine = engine
@@ -71,6 +73,7 @@ class ChatService:
         self._model_name = model_name
         self._default_max_tokens = default_max_tokens
         self._queue_seconds = queue_seconds
+        self._unheard_seconds = unheard_seconds
         self._codecs = Codecs()
         self.since = int(time.time())
 
@@ -114,7 +117,7 @@ class ChatService:
 
         Raises:
             NotFound: the conversation is not there, or not this tenant's; or the key may not use the model.
-            InvalidRequest: what the tenant's content policy forbids is asked for.
+            InvalidRequest: what the tenant's content policy forbids is asked for, or what cannot run in the background.
             ContextLengthExceeded: the prompt does not fit.
             Conflict: another turn of the conversation is running.
             RateLimited: limits of the key or the tenant do not allow it.
@@ -202,6 +205,8 @@ class ChatService:
             prompt_tokens=len(fitted.ids),
             count=request.n,
             dropped_turns=fitted.dropped_turns,
+            patience=self._unheard_seconds if request.background else 0.0,
+            resumable=request.background,
         )
         labels = {"metadata": dict(request.metadata)} if keeps_text and request.metadata else {}
         opening = TurnOpening(
@@ -250,4 +255,9 @@ def _keeps_text(principal: Principal, request: ChatRequest) -> bool:
         raise InvalidRequest("The tenant's policy is to keep only numbers.", param="store")
     if request.conversation_id is not None and not keeps:
         raise InvalidRequest("What is not kept cannot continue a stored conversation.", param="conversation_id")
+    if request.background and not keeps:
+        raise InvalidRequest("What is not kept cannot run in the background.", param="background")
+    if request.background and (request.n > 1 or request.tools.offered):
+        # Their text alone says where a listener has to go on.
+        raise InvalidRequest("Only one answer without tools can run in the background.", param="background")
     return keeps

@@ -14,6 +14,7 @@ from database.driver import Rows
 from database.identifier import new_id
 from database.models import TurnStatus
 from database.repositories import turn_statements
+from database.repositories.chunk_statements import FORGET_CHUNKS, READ_CHUNKS
 from database.repositories.lease_repository import LeaseRepository
 from database.repositories.limit_statements import CHARGE, COLUMNS
 from database.repositories.turn_repository import TurnRepository
@@ -121,7 +122,8 @@ class TurnLog:
         said = turn.conversation_id is not None and _is_said(end, text)
         ending = turn_statements.END_SAID if said else turn_statements.END
         async with self._database.begin_prepared(opening.principal.tenant_id) as transaction:
-            ended, _ = await transaction.run(given, ending, SETTLE)
+            forgetting = [FORGET_CHUNKS] if turn.resumable else []
+            ended, *_ = await transaction.run(given, ending, *forgetting, SETTLE)
             if not ended:
                 raise Unavailable("The turn was interrupted before it ended.", code="turn_interrupted")
 
@@ -139,6 +141,7 @@ class TurnLog:
         )
         given = {
             "turn_id": turn.id,
+            "position": 0,
             "finish_reason": None,
             "error": None,
             **_counted(
@@ -150,9 +153,13 @@ class TurnLog:
         }
         with suppress(_AlreadyEnded):
             async with self._database.begin_prepared(tenant_id) as transaction:
-                ended, _ = await transaction.run(given, turn_statements.INTERRUPT, SETTLE)
+                # Read once no piece can be added any more.
+                ended, chunks = await transaction.run(given, turn_statements.INTERRUPT, READ_CHUNKS)
                 if not ended:
                     raise _AlreadyEnded
+                said = {"response": "".join(text for _, text in chunks)}
+                remembering = [turn_statements.REMEMBER, FORGET_CHUNKS] if chunks else []
+                await transaction.run(given | said, *remembering, SETTLE)
             return True
         return False
 

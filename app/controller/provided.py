@@ -4,7 +4,7 @@ Coroutines all: whatever else a route depends on, the framework calls in a threa
 """
 
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -18,19 +18,24 @@ from services.history_service import HistoryService
 from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
+from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
 from services.token_service import TokenService
+from services.turn_follower import TurnFollower
 from services.usage_service import UsageService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provided:
-    """Everything a route may use. `zone` is None for the machine's own."""
+    """Everything a route may use. `zone` is None for the machine's own; a `stream_url` is valid for its lifetime."""
 
     database: Database
     engine: Engine
     authentication: AuthenticationService
     chat: ChatService
+    follower: TurnFollower
+    stream_access: StreamAccess
+    stream_url_lifetime: timedelta
     tokens: TokenService
     history: HistoryService
     erasure: ErasureService
@@ -53,6 +58,14 @@ async def _authentication(request: Request) -> AuthenticationService:
 
 async def _chat(request: Request) -> ChatService:
     return (await provided(request)).chat
+
+
+async def _follower(request: Request) -> TurnFollower:
+    return (await provided(request)).follower
+
+
+async def _stream_access(request: Request) -> StreamAccess:
+    return (await provided(request)).stream_access
 
 
 async def _tokens(request: Request) -> TokenService:
@@ -94,6 +107,8 @@ async def _zone(request: Request) -> tzinfo | None:
 Everything = Annotated[Provided, Depends(provided)]
 Authentication = Annotated[AuthenticationService, Depends(_authentication)]
 Chat = Annotated[ChatService, Depends(_chat)]
+Follower = Annotated[TurnFollower, Depends(_follower)]
+StreamTokens = Annotated[StreamAccess, Depends(_stream_access)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]

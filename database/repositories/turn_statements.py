@@ -129,6 +129,7 @@ _RELEASE = delete(_leases).where(_leases.c.turn_id == given("turn_id", _leases.c
 
 # The row of each says whether the turn still ran; if not, somebody else has ended it, and all of this is taken back.
 INTERRUPT = Prepared(_RELEASE, _ending)
+REMEMBER = Prepared(_REMEMBER)
 END = Prepared(_REMEMBER, _RELEASE, _ending)
 END_SAID = Prepared(_REMEMBER, *_SAY, _RELEASE, _ending.where(_turns.c.conversation_id == _locked.c.id))
 
