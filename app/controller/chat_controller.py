@@ -23,7 +23,7 @@ _ENDPOINT = "/chat/new/message/"
 _EVENT_STREAM = "text/event-stream"
 
 
-@router.post("/new/message", include_in_schema=False, response_model=Answer | BackgroundTurn)
+@router.post("/new/message", include_in_schema=False, response_model=Answer)
 @router.post("/new/message/", response_model=Answer, responses={**REFUSALS, 202: {"model": BackgroundTurn}})
 async def new_message(
     message: NewMessage,
@@ -34,20 +34,20 @@ async def new_message(
     *,
     zone: Zone,
     stream_url: StreamUrl,
-) -> Response | Answer | BackgroundTurn:
+) -> Response | Answer:
     """Ask the model; the answer whole, streamed as server-sent events (`stream`), or to be fetched (`background`)."""
     started = await chat.start(caller, _chat_request(message))
     turn = started.turn
     if message.background:
-        response.status_code = 202
-        # It has a token.
-        response.headers.update({"Cache-Control": "no-store", **limit_headers(turn)})
-        return BackgroundTurn(
+        begun = BackgroundTurn(
             message_id=turn.id,
             conversation_id=turn.conversation_id,
             stream_url=stream_url(caller, turn.id),
             time=local_time(turn.created_at, zone),
         )
+        # It has a token.
+        headers = {"Cache-Control": "no-store", **limit_headers(turn)}
+        return Response(begun.model_dump_json(), 202, headers, "application/json")
     if message.stream:
         return EventStream(turn, ChatEvents(turn))
     end = await whole(turn, request)
