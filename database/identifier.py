@@ -1,6 +1,7 @@
 """Ids of rows: UUIDv7 as 32 hex digits, which sort by the time they were made."""
 
 from datetime import datetime, timedelta
+from hashlib import blake2b
 
 from uuid_utils import uuid7
 
@@ -20,3 +21,9 @@ def first_id_at(at: datetime) -> str:
     """The smallest id that a row made at `at` (aware) can have: a bound for scans by id, not an id."""
     milliseconds = max(0, (at - EPOCH) // timedelta(milliseconds=1))
     return f"{milliseconds:012x}"[-_MILLISECOND_DIGITS:] + "0" * 20
+
+
+def part_id(of: str, name: str) -> str:
+    """The id of the part of that name of what has the id `of`: always the same, and of the same time."""
+    random = blake2b(name.encode(), key=of.encode(), digest_size=10).hexdigest()
+    return of[:_MILLISECOND_DIGITS] + random

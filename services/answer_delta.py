@@ -15,13 +15,13 @@ class TokenChance:
     Attributes:
         token: what stands for it; of a part of a character, U+FFFD.
         bytes: exactly what it stands for; empty for a special token.
-        logprob: natural logarithm of its probability.
+        logprob: natural logarithm of its probability; None where it is not known.
         alternatives: the likeliest tokens in its place, likeliest first.
     """
 
     token: str
     bytes: bytes
-    logprob: float
+    logprob: float | None
     alternatives: tuple["TokenChance", ...] = ()
 
 
@@ -67,9 +67,14 @@ class Answer:
     chances: list[TokenChance] = field(default_factory=list)
 
     def written(self) -> str:
-        """Its text, and a line for each call: for a log that people read."""
-        lines = [self.text] if self.text else []
-        return "\n".join([*lines, *(f"{one.call.name}({one.call.arguments})" for one in self.calls)])
+        """All of it as text."""
+        return written(self.text, (delta.call for delta in self.calls))
+
+
+def written(text: str, calls: Iterable[ToolCall]) -> str:
+    """A text, and a line for each call: for people to read."""
+    lines = [text] if text else []
+    return "\n".join([*lines, *(f"{call.name}({call.arguments})" for call in calls)])
 
 
 def fold(deltas: Iterable[AnswerDelta], count: int) -> list[Answer]:

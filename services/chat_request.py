@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.inference.engine import SamplingParams
-from services.inference.message import Message
 from services.inference.tool import NO_TOOLS, ToolUse
+from services.said_item import SaidItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +23,12 @@ class ChatRequest:
     """One turn.
 
     Attributes:
-        messages: what is said, at least one message; in a stored conversation, what follows it.
+        items: what is said, at least one item; in a stored conversation, what follows it.
         model: by the name clients see; None for the one that is there.
         conversation_id: the stored conversation to continue, which then is not stateless.
         background: whether the turn runs on when nobody listens, and can be listened to from anywhere.
-        stateless: whether the messages are kept as a conversation (False), or only prompt and answer in the log.
+        stateless: whether the items are kept as a conversation (False), or none outlives its turn.
+        stored: whether the turn is there by its id afterwards, with all that the model was told.
         store: whether what is said is kept; None for what the tenant's policy says.
         max_tokens: new tokens of each answer at the most; None for the service's default.
         sampling: without ids that end the answer.
@@ -39,13 +40,14 @@ class ChatRequest:
         metadata: the caller's own labels, for the log.
     """
 
-    messages: Sequence[Message]
+    items: Sequence[SaidItem]
     endpoint: str
     parameters: dict[str, Any]
     model: str | None = None
     conversation_id: str | None = None
     background: bool = False
     stateless: bool = False
+    stored: bool = False
     user: str | None = None
     store: bool | None = None
     max_tokens: int | None = None
@@ -61,10 +63,4 @@ class ChatRequest:
     @property
     def prompt(self) -> str:
         """The last text of a user; empty if there is none."""
-        return next((message.content for message in reversed(self.messages) if message.role == "user"), "")
-
-    @property
-    def size(self) -> int:
-        """Characters of the messages."""
-        calls = sum(len(call.arguments) for message in self.messages for call in message.tool_calls)
-        return calls + sum(len(message.content) for message in self.messages)
+        return next((item.text for item in reversed(self.items) if item.role == "user"), "")

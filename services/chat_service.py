@@ -21,7 +21,9 @@ from services.inference.prompt import Message, PromptError
 from services.inference.tokenizer import TokenizerError
 from services.live_turn import LiveTurn
 from services.principal import Principal
+from services.prompt_messages import UnmatchedCall, messages_of, with_whole_calls
 from services.prompt_window import FittedPrompt, PromptWindow
+from services.said_item import SaidItem
 from services.token_chances import TokenChances
 from services.turn_log import TurnOpening
 from services.turn_runner import TurnPlan, TurnRunner
@@ -32,10 +34,10 @@ _SHORT = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedTurn:
-    """A turn that runs, and what was said before it."""
+    """A turn that runs, and all that was said before its answer."""
 
     turn: LiveTurn
-    past: Sequence[Message]
+    messages: Sequence[Message]
 
 
 class ChatService:
@@ -128,27 +130,33 @@ class ChatService:
         keeps_text = _keeps_text(principal, request)
         sampling = await self._sampling(codec, request)
         past, seen_length = await self._past(principal, request)
-        fitted = await self._fit(codec, request, past)
+        messages = _messages(request, past)
+        fitted = await self._fit(codec, request, messages)
         plan = self._plan(
             principal,
             request,
             codec,
-            past=past,
             seen_length=seen_length,
             fitted=fitted,
             sampling=sampling,
             keeps_text=keeps_text,
         )
-        return StartedTurn(turn=await self._runner.start(plan), past=past)
+        return StartedTurn(turn=await self._runner.start(plan), messages=messages)
 
-    async def _past(self, principal: Principal, request: ChatRequest) -> tuple[Sequence[Message], int | None]:
+    async def _past(self, principal: Principal, request: ChatRequest) -> tuple[Sequence[SaidItem], int | None]:
         if request.conversation_id is None:
-            return request.messages[:-1], None
+            return [], None
         async with self._database.begin_prepared(principal.tenant_id) as transaction:
             (rows,) = await transaction.run({"conversation_id": request.conversation_id}, READ_CONVERSATION)
         if not rows:
             raise NotFound("There is no such conversation.", param="conversation_id", code="conversation_not_found")
-        return [Message(role, text) for _, role, text in rows if role is not None], rows[0][0]
+        length = rows[0][0]
+        items = [
+            SaidItem(type=type_, role=role, text=text, name=name, call_id=call_id)
+            for _, type_, role, text, name, call_id in rows
+            if type_ is not None
+        ]
+        return with_whole_calls(items), length
 
     async def _sampling(self, codec: Codec, request: ChatRequest) -> SamplingParams:
         """How the engine is to draw. Raises InvalidRequest for what this model cannot do."""
@@ -169,7 +177,7 @@ class ChatService:
         stop_ids = frozenset[int]() if request.ignore_eos else codec.tokenizer.stop_ids
         return replace(sampling, stop_ids=stop_ids, constraint=calls or sampling.constraint)
 
-    async def _fit(self, codec: Codec, request: ChatRequest, past: Sequence[Message]) -> FittedPrompt:
+    async def _fit(self, codec: Codec, request: ChatRequest, messages: Sequence[Message]) -> FittedPrompt:
         window = PromptWindow(
             codec,
             self.context_window,
@@ -177,9 +185,8 @@ class ChatService:
             tools=request.tools,
             names=request.names,
         )
-        messages = [*past, request.messages[-1]]
         fit = window.fit if request.conversation_id is None else window.fit_newest
-        if not request.tools.offered and request.size + sum(len(message.content) for message in past) <= _SHORT:
+        if not request.tools.offered and sum(map(_size, messages)) <= _SHORT:
             return fit(messages, request.max_tokens)
         # Tokenizing a long prompt takes long enough to be felt by everybody else's streams.
         return await asyncio.to_thread(fit, messages, request.max_tokens)
@@ -190,7 +197,6 @@ class ChatService:
         request: ChatRequest,
         codec: Codec,
         *,
-        past: Sequence[Message],
         seen_length: int | None,
         fitted: FittedPrompt,
         sampling: SamplingParams,
@@ -208,16 +214,20 @@ class ChatService:
             patience=self._unheard_seconds if request.background else 0.0,
             resumable=request.background,
         )
-        labels = {"metadata": dict(request.metadata)} if keeps_text and request.metadata else {}
+        # What comes before the prompt of a new conversation was said in no turn of this service.
+        brought = len(request.items) - 1 if remembers and request.conversation_id is None else 0
         opening = TurnOpening(
             principal=principal,
             prompt=request.prompt,
-            history=past,
+            history=request.items[:brought],
+            items=request.items[brought:],
             seen_length=seen_length,
             user=request.user,
             endpoint=request.endpoint,
             model=self.model,
-            parameters=request.parameters | labels,
+            parameters=request.parameters,
+            labels=request.metadata if keeps_text else {},
+            stored=request.stored,
             keeps_text=keeps_text,
             max_tokens=fitted.max_tokens * request.n,
         )
@@ -233,6 +243,18 @@ class ChatService:
         )
         choices = [_choice(codec, request, index) for index in range(request.n)]
         return TurnPlan(turn=turn, opening=opening, request=generation, choices=choices)
+
+
+def _messages(request: ChatRequest, past: Sequence[SaidItem]) -> Sequence[Message]:
+    try:
+        return messages_of([*past, *request.items])
+    except UnmatchedCall as error:
+        param = request.names.history if request.conversation_id is None else "conversation_id"
+        raise InvalidRequest(str(error), param=param) from error
+
+
+def _size(message: Message) -> int:
+    return len(message.content) + sum(len(call.arguments) for call in message.tool_calls)
 
 
 def _choice(codec: Codec, request: ChatRequest, index: int) -> Choice:

@@ -10,6 +10,7 @@ from app.common.errors import AppError
 from database.models import TurnStatus
 from services.allowance import Allowance
 from services.answer_delta import Answer, AnswerDelta, TextDelta, fold, merged
+from services.echo import Echo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class LiveTurn:
         conversation_id: None where only numbers are kept.
         created_at: when it was made, aware.
         count: how many answers it has.
+        cached_tokens: of the prompt, those that were not computed again, once it is known.
         completion_tokens: tokens so far.
         unheard: set when the turn is to be cancelled: at once when the last listener has left, or as `patience` says.
         patience: for how many seconds it runs on when nobody listens.
@@ -61,6 +63,7 @@ class LiveTurn:
         dropped_turns: the conversation's oldest turns that the prompt has no room for.
         charged_at: the time whose minute, day and month limits were charged, once they were.
         allowance: what they leave then.
+        echo: the prompt, where it is given back before the answers.
     """
 
     id: str
@@ -71,6 +74,8 @@ class LiveTurn:
     dropped_turns: int = 0
     charged_at: datetime | None = None
     allowance: Allowance | None = None
+    echo: Echo | None = None
+    cached_tokens: int = 0
     completion_tokens: int = 0
     first_token_at: datetime | None = None
     unheard: asyncio.Event = field(default_factory=asyncio.Event)

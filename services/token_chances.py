@@ -19,9 +19,7 @@ class TokenChances:
 
     def push(self, token_ids: list[int], logprobs: list[TokenLogprobs]) -> None:
         """Take note of tokens, one entry each."""
-        for token, given in zip(token_ids, logprobs, strict=True):
-            alternatives = tuple(self._chance(other, logprob) for other, logprob in given.alternatives)
-            self._held.append(self._chance(token, given.logprob, alternatives))
+        self._held += map(self.chance, token_ids, logprobs)
 
     def release(self, text: str) -> tuple[TokenChance, ...]:
         """The chances of the tokens in which this text, which follows all that was released before, is written."""
@@ -39,7 +37,15 @@ class TokenChances:
         self._released = self._written
         return found
 
-    def _chance(self, token: int, logprob: float, alternatives: tuple[TokenChance, ...] = ()) -> TokenChance:
+    def chance(self, token: int, given: TokenLogprobs | None) -> TokenChance:
+        """That of a token; None for one of which nothing is known."""
+        if given is None:
+            return self._named(token, None)
+        return self._named(
+            token, given.logprob, tuple(self._named(other, logprob) for other, logprob in given.alternatives)
+        )
+
+    def _named(self, token: int, logprob: float | None, alternatives: tuple[TokenChance, ...] = ()) -> TokenChance:
         piece = self._bytes[token] if token < len(self._bytes) else b""
         name = piece.decode("utf-8", "replace") or self._specials.get(token, "")
         return TokenChance(name, piece, logprob, alternatives)

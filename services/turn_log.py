@@ -1,8 +1,8 @@
 """The rows of a turn: opened before its first byte (T1), settled before its last event (T2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,6 @@ from sqlalchemy.exc import IntegrityError
 from app.common.errors import Conflict, Unavailable
 from database.clock import now
 from database.driver import Rows
-from database.identifier import new_id
 from database.models import TurnStatus
 from database.repositories import turn_statements
 from database.repositories.chunk_statements import FORGET_CHUNKS, READ_CHUNKS
@@ -21,11 +20,13 @@ from database.repositories.turn_repository import TurnRepository
 from database.repositories.usage_statements import SETTLE
 from database.session import Database
 from services.allowance import Allowance, allowance, minute_began, windows
-from services.inference.prompt import Message
 from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.principal import Principal
+from services.said_item import SaidItem, answer_items, item_rows
 
 _MILLISECOND = timedelta(milliseconds=1)
+# Items that are written in the statement of a turn's end: few turns have more.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +35,18 @@ class TurnOpening:
 
     Attributes:
         max_tokens: new tokens at the most; with the prompt's, what limits are charged until the turn ends.
+        history: what was brought along into a new conversation.
+        items: what else the model is told, kept with its answer in a conversation, or where the turn is stored.
         seen_length: the length at which the conversation was read; None begins a new conversation with `history`.
+        labels: the caller's own.
+        stored: whether the turn is there by its id afterwards.
         keeps_text: whether what is said is written, or only its numbers.
     """
 
     principal: Principal
     prompt: str
-    history: Sequence[Message]
+    history: Sequence[SaidItem]
+    items: Sequence[SaidItem]
     seen_length: int | None
     user: str | None
     endpoint: str
@@ -48,6 +54,8 @@ class TurnOpening:
     parameters: dict[str, Any]
     max_tokens: int
     keeps_text: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+    stored: bool = False
 
 
 class TurnLog:
@@ -88,7 +96,7 @@ class TurnLog:
                     _, charged = await transaction.run(given, turn_statements.BEGIN_TURN, CHARGE)
                 elif opening.history:
                     await transaction.run(given, turn_statements.BEGIN_CONVERSATION)
-                    await transaction.each(_history(turn, opening), turn_statements.ADD_HISTORY)
+                    await transaction.each(_history(turn, opening), turn_statements.ADD_ITEM)
                     (charged,) = await transaction.run(given, CHARGE)
                 else:
                     _, charged = await transaction.run(given, turn_statements.BEGIN_CONVERSATION, CHARGE)
@@ -106,10 +114,7 @@ class TurnLog:
         given = {
             "turn_id": turn.id,
             "conversation_id": turn.conversation_id,
-            "prompt": opening.prompt,
             "response": text,
-            "question_id": new_id(at),
-            "answer_id": new_id(at),
             "finish_reason": end.finish_reason,
             "error": error,
             **_counted(
@@ -120,12 +125,21 @@ class TurnLog:
             "model": opening.model,
         }
         said = turn.conversation_id is not None and _is_said(end, text)
-        ending = turn_statements.END_SAID if said else turn_statements.END
+        items = _items(turn, opening, end, at, said=said) if said or opening.stored else []
+        together, rest = items[:_AT_ONCE], items[_AT_ONCE:]
+        for number, item in enumerate(together):
+            given |= turn_statements.numbered(number, item)
+        given["length"] = _length(opening) + len(items)
         async with self._database.begin_prepared(opening.principal.tenant_id) as transaction:
+            last = () if rest else (SETTLE,)
             forgetting = [FORGET_CHUNKS] if turn.resumable else []
-            ended, *_ = await transaction.run(given, ending, *forgetting, SETTLE)
+            ending = turn_statements.end(len(together), said=said)
+            ended, *_ = await transaction.run(given, ending, *forgetting, *last)
             if not ended:
                 raise Unavailable("The turn was interrupted before it ended.", code="turn_interrupted")
+            if rest:
+                await transaction.each(rest, turn_statements.ADD_ITEM)
+                await transaction.run(given, SETTLE)
 
     async def interrupt(self, tenant_id: str, turn_id: str) -> bool:
         """Settle a turn whose process died, unless it has ended; whether it had not."""
@@ -200,11 +214,13 @@ def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
         "endpoint": opening.endpoint,
         "model": opening.model,
         "parameters": opening.parameters,
+        "labels": dict(opening.labels),
+        "stored": opening.stored,
         "prompt": opening.prompt,
         "prompt_tokens": turn.prompt_tokens,
         "dropped_turns": turn.dropped_turns,
         "created_at": turn.created_at,
-        "length": len(opening.history),
+        "length": _length(opening),
         "seen_length": opening.seen_length,
         "reserved_tokens": turn.prompt_tokens + opening.max_tokens,
         "reserved_at": at,
@@ -212,18 +228,22 @@ def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
     }
 
 
+def _length(opening: TurnOpening) -> int:
+    """Of the conversation, before the turn has said anything."""
+    return len(opening.history) if opening.seen_length is None else opening.seen_length
+
+
 def _history(turn: LiveTurn, opening: TurnOpening) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": new_id(turn.created_at),
-            "conversation_id": turn.conversation_id,
-            "position": position,
-            "role": message.role,
-            "text": message.content,
-            "created_at": turn.created_at,
-        }
-        for position, message in enumerate(opening.history)
-    ]
+    owner = {"conversation_id": turn.conversation_id, "turn_id": None, "created_at": turn.created_at}
+    return item_rows(opening.history, 0, **owner)
+
+
+def _items(turn: LiveTurn, opening: TurnOpening, end: TurnEnd, at: datetime, *, said: bool) -> list[dict[str, Any]]:
+    answers = answer_items(turn.id, turn.answers, end.finish_reasons)
+    # While a turn runs nothing is added to its conversation by anybody else.
+    first = _length(opening) if said else 0
+    owner = {"conversation_id": turn.conversation_id if said else None, "turn_id": turn.id, "created_at": at}
+    return item_rows([*opening.items, *answers], first, **owner)
 
 
 def _allowed(charged: Rows, given: dict[str, Any]) -> Allowance:

@@ -17,6 +17,7 @@ from services.inference.engine import (
     Failed,
     Generation,
     GenerationRequest,
+    PromptLogprobs,
 )
 from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.turn_log import TurnLog, TurnOpening
@@ -125,23 +126,28 @@ class TurnRunner:
         return pump.result()
 
     async def _pump(self, plan: TurnPlan, generation: Generation) -> TurnEnd:
-        turn, choices, cached = plan.turn, plan.choices, 0
+        turn, choices = plan.turn, plan.choices
         async for event in generation.events():
             if isinstance(event, Failed):
                 _cut(plan)
                 return TurnEnd(status=TurnStatus.FAILED, usage=_usage(turn), error=_failure(event))
+            if isinstance(event, PromptLogprobs):
+                if turn.echo is not None:
+                    turn.echo.push(event.logprobs)
+                continue
             choice = choices[event.index]
             if isinstance(event, Delta):
                 if turn.first_token_at is None:
                     turn.first_token_at = now()
+                    turn.cached_tokens = event.cached_tokens
                 turn.completion_tokens += len(event.token_ids)
                 turn.append(choice.push(event))
             else:
                 turn.append(choice.end(event))
-                cached = event.cached_tokens
+                turn.cached_tokens = event.cached_tokens
             # The last may end before the engine does, at a stop string; to leave is to abort then.
             if choice.finish_reason and all(each.finish_reason for each in choices):
-                return _completed(plan, cached)
+                return _completed(plan)
         raise AssertionError("a generation's events end with its end")
 
     async def _settle(self, plan: TurnPlan, end: TurnEnd) -> TurnEnd:
@@ -169,10 +175,10 @@ def _cut(plan: TurnPlan) -> None:
         plan.turn.append(choice.cut())
 
 
-def _completed(plan: TurnPlan, cached_tokens: int) -> TurnEnd:
+def _completed(plan: TurnPlan) -> TurnEnd:
     usage = Usage(
         prompt_tokens=plan.turn.prompt_tokens,
-        cached_tokens=cached_tokens,
+        cached_tokens=plan.turn.cached_tokens,
         completion_tokens=sum(choice.tokens for choice in plan.choices),
     )
     reasons = tuple(choice.finish_reason or "" for choice in plan.choices)
@@ -180,7 +186,9 @@ def _completed(plan: TurnPlan, cached_tokens: int) -> TurnEnd:
 
 
 def _usage(turn: LiveTurn) -> Usage:
-    return Usage(prompt_tokens=turn.prompt_tokens, cached_tokens=0, completion_tokens=turn.completion_tokens)
+    return Usage(
+        prompt_tokens=turn.prompt_tokens, cached_tokens=turn.cached_tokens, completion_tokens=turn.completion_tokens
+    )
 
 
 def _failure(event: Failed) -> AppError:

@@ -72,6 +72,11 @@ def an_item(conversation: Conversation, **columns: Any) -> Item:
     return Item(**defaults | columns)
 
 
+def a_call(conversation: Conversation, **columns: Any) -> Item:
+    defaults = {"type": "function_call", "role": "assistant", "text": '{"a": 1}', "name": "f", "call_id": "call_1"}
+    return an_item(conversation, **defaults | columns)
+
+
 def a_lease(principal: Principal, turn_id: str, **columns: Any) -> Lease:
     defaults = {"turn_id": turn_id, "tenant_id": principal.tenant_id, "owner": new_id()}
     return Lease(**defaults | {"expires_at": now() + timedelta(minutes=1)} | columns)
@@ -105,13 +110,13 @@ async def store(database: Database, principal: Principal, *rows: Base) -> None:
 async def store_one_of_each(database: Database, principal: Principal) -> list[Base]:
     """A row in every table that a tenant's turns and changes write; the tenant and its key are there already."""
     conversation = a_conversation(user="a user")
-    turn = a_turn(principal, conversation_id=conversation.id, user="a user")
+    turn = a_turn(principal, conversation_id=conversation.id, user="a user", labels={"a label": "of it"})
     rows: list[Base] = [
         conversation,
         turn,
         a_text(turn),
         TurnChunk(turn_id=turn.id, position=0, text="an "),
-        an_item(conversation, turn_id=turn.id),
+        a_call(conversation, turn_id=turn.id),
         a_lease(principal, turn.id),
         an_audit_event(tenant_id=principal.tenant_id),
         a_limit(principal.key_id, requests_per_minute=1000),

@@ -8,6 +8,7 @@ from database.models import TurnStatus
 from services.answer_delta import TextDelta
 from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.principal import Principal
+from services.said_item import SaidItem
 from services.turn_log import TurnOpening
 
 
@@ -26,6 +27,7 @@ def an_opening(principal: Principal, **columns: Any) -> TurnOpening:
         "principal": principal,
         "prompt": "a question",
         "history": [],
+        "items": [SaidItem(role="user", text=columns.get("prompt", "a question"))],
         "seen_length": None,
         "user": None,
         "endpoint": "/chat/new/message/",

@@ -13,10 +13,12 @@ from app.controller.responses import REFUSALS
 from app.controller.sse import EventStream, limit_headers, whole
 from app.controller.stream_url import StreamUrl
 from schemas.chat_schema import Answer, BackgroundTurn, NewMessage, SaidMessage
+from services.answer_delta import written
 from services.chat_request import ChatRequest
 from services.inference.engine import SamplingParams
 from services.inference.prompt import Message
 from services.live_turn import LiveTurn, TurnEnd
+from services.said_item import SaidItem
 
 router = APIRouter(prefix="/chat", tags=["chat"])
 _ENDPOINT = "/chat/new/message/"
@@ -56,14 +58,14 @@ async def new_message(
         data = chat_event({"text": turn.text, "message_id": turn.id})
         return Response(data, media_type=_EVENT_STREAM, headers=headers)
     response.headers.update(headers)
-    return _answer(turn, end, message.prompt, started.past, zone)
+    return _answer(turn, end, started.messages, zone)
 
 
 def _chat_request(message: NewMessage) -> ChatRequest:
     return ChatRequest(
-        messages=[
-            *(Message(said.role, said.content) for said in message.history or []),
-            Message("user", message.prompt),
+        items=[
+            *(SaidItem(role=said.role, text=said.content) for said in message.history or []),
+            SaidItem(role="user", text=message.prompt),
         ],
         conversation_id=message.conversation_id,
         background=message.background,
@@ -76,11 +78,11 @@ def _chat_request(message: NewMessage) -> ChatRequest:
     )
 
 
-def _answer(turn: LiveTurn, end: TurnEnd, prompt: str, past: Sequence[Message], zone: tzinfo | None) -> Answer:
-    said = [*past, Message("user", prompt), Message("assistant", turn.text)]
+def _answer(turn: LiveTurn, end: TurnEnd, before: Sequence[Message], zone: tzinfo | None) -> Answer:
+    said = [*before, Message("assistant", turn.text)]
     return Answer(
         response=turn.text,
-        history=[SaidMessage(role=one.role, content=one.content) for one in said],
+        history=[SaidMessage(role=one.role, content=written(one.content, one.tool_calls)) for one in said],
         time=local_time(turn.created_at, zone),
         message_id=turn.id,
         conversation_id=turn.conversation_id,

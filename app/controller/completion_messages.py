@@ -1,54 +1,44 @@
-"""From the messages of `/v1/chat/completions` to those that prompts are made of."""
+"""From the messages of `/v1/chat/completions` to items."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from app.common.errors import InvalidRequest
 from schemas.completion_message_schema import CompletionMessage
-from services.inference.message import Message, ToolCall
+from services.inference.message import Message
+from services.prompt_messages import UnmatchedCall, messages_of
+from services.said_item import SaidItem
 
 
 def conversation(messages: Sequence[CompletionMessage]) -> list[Message]:
-    """The same, with the results of tools in the order of their calls: prompts have no ids to tell them apart.
-
-    Raises InvalidRequest where calls and results do not belong together.
-    """
-    said: list[Message] = []
-    # Names of the calls whose results are due by their ids, in order; and the results so far.
-    due: dict[str, str] = {}
-    results: dict[str, Message] = {}
-    for at, message in enumerate(messages):
-        param = f"messages.{at}"
-        if message.role == "tool":
-            _take(message, due, results, param)
-            if len(results) == len(due):
-                said += [results[call_id] for call_id in due]
-                due, results = {}, {}
-            continue
-        _answered(due, param)
-        calls = message.tool_calls or []
-        due = {call.id: call.function.name for call in calls}
-        if len(due) < len(calls):
-            raise InvalidRequest(f"{param}: two calls have the same id.", param=param)
-        said.append(_message(message))
-    _answered(due, f"messages.{len(messages) - 1}")
-    return said
+    """What prompts are made of. Raises InvalidRequest where calls and results do not belong together."""
+    try:
+        return messages_of(said_items(messages))
+    except UnmatchedCall as error:
+        raise InvalidRequest(str(error), param="messages") from error
 
 
-def _take(message: CompletionMessage, due: dict[str, str], results: dict[str, Message], param: str) -> None:
-    called = message.tool_call_id or ""
-    if called not in due or called in results:
-        raise InvalidRequest(f"{param}: no call with this tool_call_id waits for a result.", param=param)
-    if message.name not in {None, due[called]}:
-        raise InvalidRequest(f"{param}: the call was of another function.", param=param)
-    results[called] = Message("tool", message.content or "")
+def said_items(messages: Iterable[CompletionMessage]) -> list[SaidItem]:
+    """The same, item by item: an assistant's text, then its calls."""
+    return [item for message in messages for item in _items(message)]
 
 
-def _answered(due: dict[str, str], param: str) -> None:
-    if due:
-        raise InvalidRequest(f"{param}: each of the assistant's tool_calls needs its result, as a tool.", param=param)
-
-
-def _message(message: CompletionMessage) -> Message:
-    role = "system" if message.role == "developer" else message.role
-    calls = tuple(ToolCall(call.function.name, call.function.arguments) for call in message.tool_calls or [])
-    return Message(role, message.content or "", calls)
+def _items(message: CompletionMessage) -> Iterator[SaidItem]:
+    if message.role == "tool":
+        yield SaidItem(
+            type="function_call_output",
+            role="tool",
+            text=message.content or "",
+            name=message.name,
+            call_id=message.tool_call_id,
+        )
+        return
+    if message.content is not None:
+        yield SaidItem(role=message.role, text=message.content)
+    for call in message.tool_calls or []:
+        yield SaidItem(
+            type="function_call",
+            role="assistant",
+            text=call.function.arguments,
+            name=call.function.name,
+            call_id=call.id,
+        )

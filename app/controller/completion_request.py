@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from app.common.errors import InvalidRequest
-from app.controller.completion_messages import conversation
+from app.controller.completion_messages import said_items
 from schemas.completion_request_schema import CompletionRequest, ResponseFormat
 from schemas.tool_schema import ToolChoice, ToolEntry
 from services.chat_request import ChatRequest, ParamNames
@@ -25,7 +25,7 @@ def chat_request(body: CompletionRequest) -> ChatRequest:
     """The turn that is asked for. Raises InvalidRequest for messages or tools that do not belong together."""
     older = body.max_completion_tokens is None
     return ChatRequest(
-        messages=conversation(body.messages),
+        items=said_items(body.messages),
         endpoint=ENDPOINT,
         parameters=body.model_dump(exclude=_SAID, exclude_none=True),
         model=body.model,

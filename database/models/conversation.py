@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Index, String, UniqueConstraint
+from sqlalchemy import JSON, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.models.base import ID_LENGTH, Base, TenantOwned
@@ -13,9 +13,10 @@ class Conversation(TenantOwned, Base):
 
     Attributes:
         user: the end user, as the caller names it.
+        labels: the caller's own, which OpenAI calls metadata.
         length: positions given out to items so far. A turn that read the conversation at one length and finds
             another when it begins has been overtaken.
-        used_at: when the last turn began: the clock of retention.
+        used_at: when the last turn began, or something was added: the clock of retention.
     """
 
     __tablename__ = "conversations"
@@ -27,6 +28,7 @@ class Conversation(TenantOwned, Base):
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     user: Mapped[str | None] = mapped_column(String(256))
+    labels: Mapped[dict[str, str]] = mapped_column(JSON, default=dict, server_default="{}")
     length: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     used_at: Mapped[datetime]

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKeyConstraint, Index, String, UniqueConstraint, text
+from sqlalchemy import JSON, CheckConstraint, ForeignKeyConstraint, Index, String, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.models.base import ID_LENGTH, Base, TenantOwned
@@ -30,6 +30,8 @@ class Turn(TenantOwned, Base):
         id: also the `message_id` of `/chat`.
         endpoint: the route that made it.
         parameters: what the caller set, by the names of the request.
+        labels: the caller's own, which OpenAI calls metadata.
+        stored: whether it is there by its id, with all that the model was told.
         finish_reason: `stop`, `length` or `tool_calls`, of a completed turn's first answer.
         error: stable code, of a failed turn.
         reserved_tokens: what limits were charged when it began: its prompt and all that it might say.
@@ -54,6 +56,14 @@ class Turn(TenantOwned, Base):
             sqlite_where=text("status = 'running'"),
             postgresql_where=text("status = 'running'"),
         ),
+        Index(
+            "ix_turns_stored",
+            "tenant_id",
+            "endpoint",
+            "id",
+            sqlite_where=text("stored"),
+            postgresql_where=text("stored"),
+        ),
         Index(None, "tenant_id", "conversation_id", "id"),
         Index(None, "tenant_id", "user", "id"),
         Index(None, "tenant_id", "key_id", "id"),
@@ -66,6 +76,8 @@ class Turn(TenantOwned, Base):
     endpoint: Mapped[str] = mapped_column(String(64))
     model: Mapped[str] = mapped_column(String(256))
     parameters: Mapped[dict[str, Any]] = mapped_column(JSON)
+    labels: Mapped[dict[str, str]] = mapped_column(JSON, default=dict, server_default="{}")
+    stored: Mapped[bool] = mapped_column(default=False, server_default=false())
     status: Mapped[str] = mapped_column(String(16))
     finish_reason: Mapped[str | None] = mapped_column(String(32))
     error: Mapped[str | None] = mapped_column(String(64))

@@ -1,8 +1,10 @@
 """The statements of a turn's two transactions, and of recovery."""
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from sqlalchemy import and_, delete, insert, literal, select, update
+from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from database.models import Conversation, Item, Lease, Turn, TurnStatus, TurnText
@@ -29,9 +31,9 @@ def _conversation(*conditions: Any) -> Any:
     )
 
 
-# The conversation's length, and role and text of all that was said, in order; one row without them if nothing was.
+# The conversation's length, and what was said, in order; one row without if nothing was.
 READ_CONVERSATION = Prepared(
-    select(_conversations.c.length, _items.c.role, _items.c.text)
+    select(_conversations.c.length, _items.c.type, _items.c.role, _items.c.text, _items.c.name, _items.c.call_id)
     .outerjoin(_items, and_(_items.c.tenant_id == OWN_TENANT, _items.c.conversation_id == _conversations.c.id))
     .where(_conversation())
     .order_by(_items.c.position)
@@ -41,8 +43,8 @@ _TURN = (
     insert(_turns).values(
         **_row(
             _turns,
-            "conversation_id key_id user endpoint model parameters prompt_tokens dropped_turns created_at "
-            "reserved_tokens reserved_at",
+            "conversation_id key_id user endpoint model parameters labels stored prompt_tokens dropped_turns "
+            "created_at reserved_tokens reserved_at",
             id="turn_id",
         ),
         status=TurnStatus.RUNNING.value,
@@ -53,12 +55,11 @@ _TURN = (
 )
 _BEGIN = (*_TURN, insert(_texts).values(**_row(_texts, "turn_id prompt"), response=""))
 _NEW_CONVERSATION = insert(_conversations).values(
-    **_row(_conversations, "user created_at length", id="conversation_id", used_at="created_at")
+    **_row(_conversations, "user created_at length", id="conversation_id", used_at="created_at"), labels={}
 )
 
-ADD_HISTORY = Prepared(
-    insert(_items).values(**_row(_items, "id conversation_id position role text created_at"), type="message")
-)
+_ITEM = "id conversation_id turn_id position type role text parts name call_id status answer created_at"
+ADD_ITEM = Prepared(insert(_items).values(**_row(_items, _ITEM)))
 BEGIN_CONVERSATION = Prepared(_NEW_CONVERSATION, *_BEGIN)
 CONTINUE_CONVERSATION = Prepared(
     update(_conversations)
@@ -72,37 +73,13 @@ BEGIN_UNKEPT_TURN = Prepared(*_TURN)
 
 
 # The next turn of a conversation locks it, then waits for the turn that ends. This one must not wait the other way.
-_locked = (
-    select(_conversations.c.id, _conversations.c.length).where(_conversation()).with_for_update().cte("conversation")
-)
-
-
-def _said(offset: int, item: str, role: str, text: str) -> Statement:
-    return insert(_items).from_select(
-        ["id", "tenant_id", "conversation_id", "turn_id", "position", "type", "role", "text", "created_at"],
-        select(
-            given(item, _items.c.id),
-            OWN_TENANT,
-            _locked.c.id,
-            given("turn_id", _items.c.turn_id),
-            _locked.c.length + offset,
-            literal("message"),
-            literal(role),
-            given(text, _items.c.text),
-            given("finished_at", _items.c.created_at),
-        ),
-    )
+_locked = select(_conversations.c.id).where(_conversation()).with_for_update().cte("conversation")
 
 
 _REMEMBER = (
     update(_texts)
     .where(_texts.c.tenant_id == OWN_TENANT, _texts.c.turn_id == given("turn_id", _texts.c.turn_id))
     .values(response=given("response", _texts.c.response))
-)
-_SAY = (
-    _said(0, "question_id", "user", "prompt"),
-    _said(1, "answer_id", "assistant", "response"),
-    update(_conversations).where(_conversation()).values(length=_conversations.c.length + 2),
 )
 _ENDED = (
     "status",
@@ -115,23 +92,47 @@ _ENDED = (
     "finished_at",
 )
 
+_runs = (
+    _turns.c.tenant_id == OWN_TENANT,
+    _turns.c.id == given("turn_id", _turns.c.id),
+    _turns.c.status == TurnStatus.RUNNING.value,
+)
 _ending = (
-    update(_turns)
-    .where(
-        _turns.c.tenant_id == OWN_TENANT,
-        _turns.c.id == given("turn_id", _turns.c.id),
-        _turns.c.status == TurnStatus.RUNNING.value,
-    )
-    .values({name: given(name, _turns.c[name]) for name in _ENDED})
-    .returning(_turns.c.id)
+    update(_turns).where(*_runs).values({name: given(name, _turns.c[name]) for name in _ENDED}).returning(_turns.c.id)
 )
 _RELEASE = delete(_leases).where(_leases.c.turn_id == given("turn_id", _leases.c.turn_id))
 
 # The row of each says whether the turn still ran; if not, somebody else has ended it, and all of this is taken back.
 INTERRUPT = Prepared(_RELEASE, _ending)
 REMEMBER = Prepared(_REMEMBER)
-END = Prepared(_REMEMBER, _RELEASE, _ending)
-END_SAID = Prepared(_REMEMBER, *_SAY, _RELEASE, _ending.where(_turns.c.conversation_id == _locked.c.id))
+_GROWN = given("length", _conversations.c.length)
+_running = select(_turns.c.id).where(*_runs).with_for_update().cte("turn")
+
+
+@cache
+def end(items: int, *, said: bool) -> Prepared:
+    """The end of a turn with so many items, whose parameters are `numbered`; `said` in its conversation, or in none."""
+    added = [_added(_row(_items, "", **_names(number))) for number in range(items)]
+    # After the items: PostgreSQL would not find the turn running for them any more.
+    ending = _ending.where(_turns.c.id == _running.c.id) if added else _ending
+    if not said:
+        return Prepared(_REMEMBER, *added, _RELEASE, ending)
+    grown = update(_conversations).where(_conversation()).values(length=_GROWN)
+    return Prepared(_REMEMBER, *added, grown, _RELEASE, ending.where(_turns.c.conversation_id == _locked.c.id))
+
+
+def numbered(number: int, item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item's columns, as parameters of `end`."""
+    return {name: item[column] for column, name in _names(number).items()}
+
+
+def _added(values: dict[str, Any]) -> Statement:
+    """An item of a turn that still runs. Of one that somebody else has ended it could be there already."""
+    return insert(_items).from_select(list(values), select(*(values | {"turn_id": _running.c.id}).values()))
+
+
+def _names(number: int) -> dict[str, str]:
+    return {column: f"item_{number}_{column}" for column in _ITEM.split()}
 
 
 def is_busy(error: IntegrityError) -> bool:

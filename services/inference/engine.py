@@ -45,6 +45,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
         logit_bias: added to logits, by token id.
         stop_ids: token ids that end the answer; they are counted, not delivered.
         logprobs: how many alternatives to report for each token, with its own log-probability; None for neither.
+        prompt_logprobs: the same for the tokens of the prompt, which are then computed even where they are cached.
         constraint: what the answer must be; None for anything.
     """
 
@@ -59,6 +60,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     logit_bias: dict[int, float] = {}
     stop_ids: frozenset[int] = frozenset()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     constraint: Constraint | None = None
 
 
@@ -69,7 +71,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True):
         id: the caller's, unique among what is running.
         tenant: whom it is for: the unit of fairness and of prefix sharing.
         prompt_ids: token ids, at least one.
-        max_tokens: new tokens of each answer at the most, at least 1.
+        max_tokens: new tokens of each answer at the most; 0 only computes the prompt.
         n: answers, drawn independently of each other.
         weight: the tenant's part of the engine when others want it too, above 0; the latest request's counts.
         deadline: latest start, `time.monotonic()` seconds, which processes of one machine share; None for no limit.
@@ -89,7 +91,7 @@ class TokenLogprobs(Struct, frozen=True, array_like=True):
     """Natural logarithms of probabilities as the model gave them, before anything of SamplingParams changed them.
 
     Attributes:
-        logprob: of the token that was drawn.
+        logprob: of the token that is there.
         alternatives: the likeliest token ids and theirs, likeliest first.
     """
 
@@ -103,12 +105,21 @@ class Delta(Struct, frozen=True, tag=True, omit_defaults=True):
     Attributes:
         index: which of the request's answers, from 0.
         logprobs: one for each token, if the request asked for them.
+        cached_tokens: in an answer's first: how many of the prompt's tokens were reused.
     """
 
     id: str
     token_ids: list[int]
     index: int = 0
     logprobs: list[TokenLogprobs] | None = None
+    cached_tokens: int = 0
+
+
+class PromptLogprobs(Struct, frozen=True, tag=True):
+    """Of the prompt's tokens from the second on, in order; in parts, all of them before the first Delta or End."""
+
+    id: str
+    logprobs: list[TokenLogprobs]
 
 
 class End(Struct, frozen=True, tag=True, omit_defaults=True):
@@ -119,6 +130,8 @@ class End(Struct, frozen=True, tag=True, omit_defaults=True):
         prompt_tokens, cached_tokens: of the request; `cached_tokens` of the prompt were reused.
         completion_tokens: of this answer.
         index: which of the request's answers, from 0.
+        stop_id: that ended it, and was not delivered, if the request asked for log-probabilities.
+        stop_logprobs: its own.
     """
 
     id: str
@@ -127,6 +140,8 @@ class End(Struct, frozen=True, tag=True, omit_defaults=True):
     cached_tokens: int
     completion_tokens: int
     index: int = 0
+    stop_id: int | None = None
+    stop_logprobs: TokenLogprobs | None = None
 
 
 class Failed(Struct, frozen=True, tag=True):
@@ -145,7 +160,7 @@ class Failed(Struct, frozen=True, tag=True):
     retryable: bool
 
 
-Event = Delta | End | Failed
+Event = Delta | PromptLogprobs | End | Failed
 
 
 class EngineLimits(Struct, frozen=True, kw_only=True):

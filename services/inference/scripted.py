@@ -23,12 +23,14 @@ from services.inference.engine import (
     Failed,
     FinishReason,
     GenerationRequest,
+    PromptLogprobs,
     TokenLogprobs,
 )
 
 CONTEXT_WINDOW = 8192
 SPECIAL_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|tool|>")
 FIRST_SPECIAL = 256
+_END = FIRST_SPECIAL + SPECIAL_TOKENS.index("<|end|>")
 _SCRIPTS = {FIRST_SPECIAL + SPECIAL_TOKENS.index(role) for role in ("<|user|>", "<|tool|>")}
 # A request's id, and which of its answers.
 _Answer = tuple[str, int]
@@ -131,7 +133,7 @@ class ScriptedCore:
             if event is None:
                 os._exit(70)
             events.append(event)
-            if isinstance(event, Delta):
+            if isinstance(event, Delta | PromptLogprobs):
                 self._schedule(answer, due)
             elif isinstance(event, End):
                 del self._running[answer]
@@ -175,6 +177,9 @@ def _script(prompt_ids: list[int]) -> Script:
 def _events(
     request: GenerationRequest, index: int, script: Script, rate: float
 ) -> Iterator[tuple[float, Event | None]]:
+    if request.sampling.prompt_logprobs is not None and index == 0:
+        scores = _certain(request.prompt_ids[1:], request.sampling.prompt_logprobs)
+        yield 0.0, PromptLogprobs(request.id, scores)
     answer = (bytes.fromhex(script.hex) or script.say.encode()) * script.repeat
     tokens = list(answer[: request.max_tokens])
     for at in range(0, len(tokens), script.step):
@@ -188,13 +193,17 @@ def _events(
         return
     stopped = len(answer) < request.max_tokens
     reason: FinishReason = "stop" if stopped else "length"
-    yield 0.0, End(request.id, reason, len(request.prompt_ids), 0, len(tokens) + stopped, index)
+    stop = _logprobs(request, [_END]) if stopped else None
+    end = (_END, stop[0]) if stop else (None, None)
+    yield 0.0, End(request.id, reason, len(request.prompt_ids), 0, len(tokens) + stopped, index, *end)
 
 
 def _logprobs(request: GenerationRequest, tokens: list[int]) -> list[TokenLogprobs] | None:
     wanted = request.sampling.logprobs
-    if wanted is None:
-        return None
+    return None if wanted is None else _certain(tokens, wanted)
+
+
+def _certain(tokens: list[int], wanted: int) -> list[TokenLogprobs]:
     return [TokenLogprobs(0.0, [(token, 0.0)][:wanted]) for token in tokens]
 
 

@@ -24,7 +24,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "user", "content": None}]}, "messages.0"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
     ({"messages": [{"role": "user", "content": "hi", "name": "ann"}]}, "messages.0"),
-    ({"messages": [{"role": "tool", "content": "hi", "tool_call_id": "call_1"}]}, "messages.0"),
+    ({"messages": [{"role": "tool", "content": "hi", "tool_call_id": "call_1"}]}, "messages"),
     (
         {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{"id": "a"}]}]},
         "messages.0.tool_calls.0.function",

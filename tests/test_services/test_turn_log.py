@@ -12,9 +12,9 @@ from database.clock import now
 from database.models import Base, Conversation, Item, Lease, Turn, TurnStatus, TurnText
 from database.session import Database
 from services.answer_delta import TextDelta
-from services.inference.message import Message
 from services.live_turn import TurnEnd
 from services.principal import Principal
+from services.said_item import SaidItem
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
 from tests.turns import a_live_turn, an_end, an_opening
@@ -97,7 +97,9 @@ async def test_a_history_that_was_brought_along_comes_before_the_turn(
     database: Database, tenants: TwoTenants, log: TurnLog
 ) -> None:
     turn = a_live_turn(text="third")
-    opening = an_opening(tenants.ours, history=[Message("system", "first"), Message("user", "second")])
+    opening = an_opening(
+        tenants.ours, history=[SaidItem(role="system", text="first"), SaidItem(role="user", text="second")]
+    )
     await log.open(turn, opening)
     assert await _length(database, tenants.ours, turn.conversation_id) == 2
     await log.settle(turn, opening, an_end())
@@ -201,7 +203,7 @@ async def test_another_tenants_conversation_is_refused_as_one_that_does_not_exis
 async def test_an_opening_that_fails_leaves_nothing(database: Database, tenants: TwoTenants, log: TurnLog) -> None:
     nobody = Principal(tenant_id=tenants.ours.tenant_id, key_id="0" * 32, scopes=frozenset())
     with pytest.raises(IntegrityError):
-        await log.open(a_live_turn(), an_opening(nobody, history=[Message("user", "before")]))
+        await log.open(a_live_turn(), an_opening(nobody, history=[SaidItem(role="user", text="before")]))
     assert set((await _counts(database, tenants.ours)).values()) == {0}
 
 

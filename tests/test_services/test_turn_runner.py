@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -95,6 +96,7 @@ async def plan() -> TurnPlan:
         principal=Principal(tenant_id="t", key_id="k", scopes=frozenset()),
         prompt="hi",
         history=[],
+        items=[],
         seen_length=None,
         user=None,
         endpoint="/test",
@@ -137,6 +139,23 @@ async def test_a_full_engine_is_refused_before_a_row_is_written() -> None:
         await TurnRunner(FakeEngine(EngineOverloaded("full", 2.5)), log).start(await plan())
     assert (refusal.value.code, refusal.value.retry_after) == ("overloaded", 2.5)
     assert log.written == []
+
+
+async def test_what_was_cached_is_known_from_the_first_token_wherever_the_answer_ends() -> None:
+    log, first = FakeLog(), Delta("", list(b"he"), cached_tokens=2)
+    codec = await Codecs().of(LIMITS)
+    stopped = replace(await plan(), choices=[Choice(codec.reader(NO_TOOLS), stops=("l",))])
+    await (await TurnRunner(FakeEngine(first, tokens("llo"), endless=True), log).start(stopped)).outcome()
+    turn = await TurnRunner(FakeEngine(first, endless=True), log).start(await plan())
+    async for _ in turn.events():
+        break
+    turn.unheard.set()
+    with pytest.raises(Unavailable):
+        await turn.outcome()
+    assert [(end.status, end.usage.cached_tokens) for end in log.ends] == [
+        (TurnStatus.COMPLETED, 2),
+        (TurnStatus.CANCELLED, 2),
+    ]
 
 
 async def test_a_turn_that_could_not_be_stored_never_ends_well() -> None:

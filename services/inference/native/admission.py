@@ -13,8 +13,8 @@ def fault(request: GenerationRequest, vocabulary: int) -> str | None:
     """What is wrong with a request, in a sentence for the caller; None if it can be run."""
     if not request.prompt_ids or not all(0 <= token < vocabulary for token in request.prompt_ids):
         return f"The prompt must be token ids of the model's vocabulary, 0 to {vocabulary - 1}."
-    if request.max_tokens < 1:
-        return "max_tokens must be at least 1."
+    if request.max_tokens < 0:
+        return "max_tokens must be at least 0."
     if not 1 <= request.n <= MOST_ANSWERS:
         return f"n must be from 1 to {MOST_ANSWERS}."
     if not 0 < request.weight < math.inf:
@@ -35,6 +35,8 @@ def _sampling_fault(params: SamplingParams, vocabulary: int) -> str | None:
             0 <= token < vocabulary for token in params.logit_bias
         ),
         "logit_bias must be numbers": all(abs(bias) <= _LARGEST_BIAS for bias in params.logit_bias.values()),
-        f"logprobs must be from 0 to {MOST_ALTERNATIVES}": 0 <= (params.logprobs or 0) <= MOST_ALTERNATIVES,
+        f"logprobs must be from 0 to {MOST_ALTERNATIVES}": all(
+            0 <= (wanted or 0) <= MOST_ALTERNATIVES for wanted in (params.logprobs, params.prompt_logprobs)
+        ),
     }
     return next((f"{rule}." for rule, kept in bounds.items() if not kept), None)

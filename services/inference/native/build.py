@@ -29,6 +29,8 @@ _CPU_RUNNING, _CUDA_RUNNING = 16, 256
 # Of what the weights leave free on the GPU; the rest is for a step's activations.
 _CUDA_SHARE = 0.8
 _STEP_TOKENS = {"cpu": 256, "cuda": 8192}
+# Of float32 logits; two or three times as much is taken while log-probabilities of prompts are computed from them.
+_SCORE_BYTES = 1 << 27
 
 
 def build(
@@ -106,7 +108,12 @@ def _engine(
     )
     return NativeCore(
         runner,
-        Scheduler(blocks, max_running=max_running, max_step_tokens=step_tokens),
+        Scheduler(
+            blocks,
+            max_running=max_running,
+            max_step_tokens=step_tokens,
+            max_step_scores=max(1, _SCORE_BYTES // (4 * vocabulary)),
+        ),
         limits,
         compiler=Constraints(files.directory, vocabulary),
         unrecoverable=unrecoverable,

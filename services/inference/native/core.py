@@ -18,6 +18,7 @@ from services.inference.engine import (
     Failed,
     FinishReason,
     GenerationRequest,
+    PromptLogprobs,
     TokenLogprobs,
 )
 from services.inference.native.admission import fault
@@ -191,11 +192,14 @@ class NativeCore:
             drawn = step.drawn()
         except Exception as error:  # noqa: BLE001  likewise
             return self._broken(step.chunks, error, events)
-        tokens = iter(enumerate(drawn.tokens))
+        tokens, scores = iter(enumerate(drawn.tokens)), iter(drawn.scores)
         for chunk in step.chunks:
             place, token = next(tokens) if chunk.samples else (-1, None)
+            scored = next(scores) if chunk.scores else []
             if chunk.sequence.ended:
                 continue
+            if scored:
+                events.extend(_scored(chunk, scored))
             if chunk.samples:
                 chunk.sequence.drawing -= 1
                 events.extend(self._advance(chunk, token, drawn.logprobs.get(place)))
@@ -227,18 +231,41 @@ class NativeCore:
         sequence.output.append(token)
         self._scheduler.done(chunk)
         stopped = token in request.sampling.stop_ids or (matcher is not None and token in matcher.stop_ids)
-        if not stopped:
-            yield Delta(request.id, [token], sequence.index, None if logprobs is None else [logprobs])
+        if not stopped and request.max_tokens:
+            cached = sequence.cached if len(sequence.output) == 1 else 0
+            yield Delta(request.id, [token], sequence.index, None if logprobs is None else [logprobs], cached)
         if request.n > 1 and sequence.index == 0 and len(sequence.output) == 1:
             self._answers.branch(sequence)
         met = stopped or (matcher is not None and matcher.ended)
-        if met or len(sequence.output) == request.max_tokens:
-            reason: FinishReason = "stop" if met else "length"
-            yield End(
-                request.id, reason, len(request.prompt_ids), sequence.cached, len(sequence.output), sequence.index
-            )
+        if met or len(sequence.output) >= request.max_tokens:
+            yield _end(sequence, logprobs if stopped else None, met=met)
             self._answers.end(sequence)
 
     def _fail(self, sequence: Sequence, kind: str) -> Failed:
         self._answers.forget(sequence.request.id)
         return Failed(sequence.request.id, kind, "The engine could not finish this answer.", retryable=True)
+
+
+def _scored(chunk: Chunk, scored: list[TokenLogprobs]) -> Iterator[PromptLogprobs]:
+    sequence = chunk.sequence
+    # Put back while a step was under way, a sequence computes again what that step brings.
+    new = scored[max(0, sequence.scored - chunk.scores.start) :]
+    if new:
+        sequence.scored += len(new)
+        yield PromptLogprobs(sequence.request.id, new)
+
+
+def _end(sequence: Sequence, stop: TokenLogprobs | None, *, met: bool) -> End:
+    request = sequence.request
+    tokens = min(len(sequence.output), request.max_tokens)
+    reason: FinishReason = "stop" if met and tokens else "length"
+    return End(
+        request.id,
+        reason,
+        len(request.prompt_ids),
+        sequence.cached,
+        tokens,
+        sequence.index,
+        sequence.output[-1] if stop is not None and tokens else None,
+        stop if tokens else None,
+    )

@@ -1,6 +1,7 @@
 """Steps of a fused decoder on a device that works on its own: nothing here waits for it, except reading the tokens."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -9,6 +10,7 @@ from services.inference.native.decoder import Decoder
 from services.inference.native.graphs import Graphs, decode_sizes, prompt_sizes
 from services.inference.native.packing import known_id, pack
 from services.inference.native.paged import Cache, Step
+from services.inference.native.prompt_scores import Scores, score
 from services.inference.native.sampler import Sampler
 from services.inference.native.seats import Seats
 from services.inference.native.sequence import Chunk, Drawn
@@ -61,8 +63,11 @@ class DeviceRunner:
             self._seats.update(chunks)
             drawing = [chunk for chunk in chunks if chunk.samples]
             size = self._decodes.size_for(len(chunks)) if _decodes(chunks) else 0
-            logits = self._replay(chunks, size) if size else self._run(chunks)
-            return self._sampler.draw(logits, drawing) if drawing else lambda: Drawn([])
+            if size:
+                return self._sampler.draw(self._replay(chunks, size), drawing)
+            logits, scores = self._run(chunks)
+            drawn = self._sampler.draw(logits, drawing) if drawing else lambda: Drawn([])
+            return drawn if scores is None else lambda: replace(drawn(), scores=scores())
 
     def _replay(self, chunks: list[Chunk], size: int) -> torch.Tensor:
         spare = size - len(chunks)
@@ -72,8 +77,8 @@ class DeviceRunner:
         self._tokens[:, :size].copy_(self._seats.send([ids, positions, seats]))
         return self._decodes.replay(size)[: len(chunks)]
 
-    def _run(self, chunks: list[Chunk]) -> torch.Tensor:
-        """Logits [chunks that sample, vocabulary]."""
+    def _run(self, chunks: list[Chunk]) -> tuple[torch.Tensor, Callable[[], Scores] | None]:
+        """Logits [chunks that sample, vocabulary]; and what waits for the scores of prompts, if some are wanted."""
         packing = pack(chunks, tile_tokens=self._cache.tile_tokens(decode=all(chunk.count == 1 for chunk in chunks)))
         last = self._seats.send([packing.last])[0].long()
         size = self._prompts.size_for(len(packing.ids))
@@ -88,7 +93,12 @@ class DeviceRunner:
         else:
             tiles = self._seats.send([list(column) for column in zip(*packing.tiles, strict=True)])
             hidden = self._hidden(tokens, rows, tiles, longest=packing.longest, plain=self._plain(packing.rows))
-        return self._decoder.logits(hidden[last])
+        logits = self._decoder.logits(hidden[last])
+        if not packing.scored:
+            return logits, None
+        # On their own, so that what is drawn beside them comes from the same product as ever.
+        scored = self._decoder.logits(hidden[self._seats.send([packing.scored])[0].long()])
+        return logits, score(scored, [chunk for chunk in chunks if chunk.scores])
 
     def _plain(self, rows: list[tuple[int, int, int, int]]) -> list[Row] | None:
         """The sequences as plain torch attends to them; None where something else does."""

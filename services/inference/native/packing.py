@@ -14,6 +14,7 @@ class Packing:
         last: the places of the tokens after which one is drawn.
         rows: a sequence's first packed token, its tokens, its length in the cache, its seat.
         tiles: for the Triton kernel: the row, and the first of its tokens in the tile.
+        scored: the places of the tokens whose successor's log-probability is wanted.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -22,6 +23,7 @@ class Packing:
     last: list[int] = field(default_factory=list)
     rows: list[tuple[int, int, int, int]] = field(default_factory=list)
     tiles: list[tuple[int, int]] = field(default_factory=list)
+    scored: list[int] = field(default_factory=list)
 
     @property
     def longest(self) -> int:
@@ -48,7 +50,9 @@ def pack(chunks: list[Chunk], *, tile_tokens: int) -> Packing:
     """Lay out chunks of any size; `tile_tokens` are what a tile of the Triton kernel holds at the most."""
     packing = Packing()
     for row, chunk in enumerate(chunks):
-        packing.rows.append((len(packing.ids), chunk.count, chunk.end, chunk.slot))
+        begin = len(packing.ids)
+        packing.scored += [begin + at - chunk.begin for at in chunk.scores]
+        packing.rows.append((begin, chunk.count, chunk.end, chunk.slot))
         packing.tiles += [(row, first) for first in range(0, chunk.count, tile_tokens)]
         packing.ids += [known_id(chunk)] if chunk.count == 1 else chunk.sequence.ids(chunk.begin, chunk.end)
         packing.positions += range(chunk.begin, chunk.end)

@@ -1,12 +1,14 @@
 """One step of the model: from chunks of sequences to the tokens that follow them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from services.inference.engine import GenerationRequest
 from services.inference.native.attention import Packed, Row, pack_row
+from services.inference.native.prompt_scores import score
 from services.inference.native.sampler import Sampler
 from services.inference.native.sequence import Chunk, Drawn, Sequence
 
@@ -63,18 +65,25 @@ class Runner:
         with torch.inference_mode():
             logits = self._logits(chunks)
             drawing = [chunk for chunk in chunks if chunk.samples]
-            return self._sampler.draw(logits, drawing) if drawing else lambda: Drawn([])
+            drawn = self._sampler.draw(logits[: len(drawing)], drawing) if drawing else lambda: Drawn([])
+            scoring = [chunk for chunk in chunks if chunk.scores]
+            if not scoring:
+                return drawn
+            scores = score(logits[len(drawing) :], scoring)
+            return lambda: replace(drawn(), scores=scores())
 
     def _logits(self, chunks: list[Chunk]) -> torch.Tensor:
-        """Float32 [chunks that sample, vocabulary]."""
+        """Float32 [chunks that sample, then tokens that are scored; vocabulary]."""
         ids: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
         last: list[int] = []
+        scored: list[int] = []
         rows: list[Row] = []
         size = self._block_size
         for chunk in chunks:
             blocks = chunk.sequence.blocks[: -(-chunk.end // size)]
+            scored += [len(ids) + at - chunk.begin for at in chunk.scores]
             rows.append(pack_row(len(ids), chunk.count, chunk.end, blocks, size, self._device))
             ids += chunk.sequence.ids(chunk.begin, chunk.end)
             positions += range(chunk.begin, chunk.end)
@@ -85,7 +94,7 @@ class Runner:
             input_ids=self._tensor(ids).unsqueeze(0),
             position_ids=self._tensor(positions).unsqueeze(0),
             use_cache=False,
-            logits_to_keep=self._tensor(last),
+            logits_to_keep=self._tensor(last + scored),
             packed=Packed(self._cache, self._tensor(slots), rows),
         )
         logits: torch.Tensor = output.logits

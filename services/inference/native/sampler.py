@@ -1,10 +1,11 @@
 """From a step's logits to its tokens, each row by its own request's parameters, on CPU and on CUDA."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import torch
 
+from services.inference.native.arrival import arriving
 from services.inference.native.constraint import ConstraintMatcher, fill
 from services.inference.native.logprobs import Logprobs
 from services.inference.native.penalties import IN_PROMPT, Penalties
@@ -130,18 +131,12 @@ class Sampler:
         results = [torch.stack([tokens, usable.long()])]
         if kept is not None:
             results.append(kept.packed(tokens[self._sent(asking)]))
-        here = [torch.empty(each.shape, dtype=each.dtype, pin_memory=self._cuda) for each in results]
-        for target, each in zip(here, results, strict=True):
-            target.copy_(each, non_blocking=True)
-        ready: Any = torch.cuda.Event() if self._cuda else None  # type: ignore[no-untyped-call]
-        if ready is not None:
-            ready.record()
+        arrived = arriving(results)
 
         def read() -> Drawn:
-            if ready is not None:
-                ready.synchronize()
-            drawn, fine = here[0].tolist()
-            logprobs = {} if kept is None else dict(zip(asking, kept.read(here[1]), strict=True))
+            first, *rest = arrived()
+            drawn, fine = first.tolist()
+            logprobs = {} if kept is None else dict(zip(asking, kept.read(rest[0]), strict=True))
             return Drawn([token if each else None for token, each in zip(drawn, fine, strict=True)], logprobs)
 
         return read

@@ -37,16 +37,21 @@ class Scheduler:
         max_running: requests computed in one step at the most.
         max_step_tokens: tokens computed in one step at the most. It bounds how long a step with a long prompt keeps
             the running answers waiting.
+        max_step_scores: of them, tokens of prompts whose log-probabilities are wanted; None for no other bound. Each
+            takes memory for the whole vocabulary.
 
     Raises:
         ValueError: `max_step_tokens` leaves no place for a prompt beside `max_running` answers.
     """
 
-    def __init__(self, blocks: BlockManager, *, max_running: int, max_step_tokens: int) -> None:
+    def __init__(
+        self, blocks: BlockManager, *, max_running: int, max_step_tokens: int, max_step_scores: int | None = None
+    ) -> None:
         if not 1 <= max_running < max_step_tokens:
             raise ValueError(f"needs 1 <= max_running ({max_running}) < max_step_tokens ({max_step_tokens})")
         self._blocks = blocks
         self._max_step_tokens = max_step_tokens
+        self._max_step_scores = max_step_scores or max_step_tokens
         self._seats = max_running
         self._free_slots = list(range(max_running - 1, -1, -1))
         self._turns = Turns(_QUANTUM)
@@ -147,6 +152,10 @@ class Scheduler:
                 left = self._max_step_tokens - sum(counts.values())
                 before = counts.get(sequence, 0)
                 count = min(sequence.pending - before, left, self._turns.credit(tenant))
+                if sequence.scores(before + count):
+                    count = min(count, self._max_step_scores - sum(len(each.scores(counts[each])) for each in counts))
+                if count == 0:
+                    continue
                 counts[sequence] = before + count
                 self._turns.charge(tenant, count)
                 served = True
@@ -200,7 +209,7 @@ class Scheduler:
             return False
         size = self._blocks.size
         # At least one token has to be computed, or there would be nothing to draw the next one from.
-        shared = self._blocks.find(sequence.keys((sequence.known - 1) // size, size))
+        shared = self._blocks.find(sequence.keys(sequence.sharable // size, size))
         self._blocks.share(shared)
         needed = self._blocks.blocks_for(sequence.known) - len(shared)
         room = self._blocks.blocks_for(sequence.span - sequence.known)
@@ -254,7 +263,8 @@ class Scheduler:
 
 def _begin(sequence: Sequence, count: int) -> Chunk:
     samples = count == sequence.pending
-    chunk = Chunk(sequence, sequence.computed, count, sequence.slot, sequence.seatings, samples)
+    scores = sequence.scores(count)
+    chunk = Chunk(sequence, sequence.computed, count, sequence.slot, sequence.seatings, samples, scores)
     sequence.computed += count
     sequence.drawing += samples
     return chunk

@@ -52,6 +52,7 @@ class Sequence:
         computed: tokens whose keys and values are in the cache, or will be after the steps that are under way.
         drawing: tokens that steps under way will draw.
         cached: prompt tokens that were found in the cache when it first ran; -1 before that.
+        scored: tokens of the prompt whose successor's log-probability has arrived.
         published: blocks that others may share.
         seatings: how often it was given a slot.
         ended: whether it was removed; what steps under way bring for it is of no use then.
@@ -67,6 +68,7 @@ class Sequence:
     computed: int = 0
     drawing: int = 0
     cached: int = -1
+    scored: int = 0
     published: int = 0
     seatings: int = 0
     ended: bool = False
@@ -94,9 +96,25 @@ class Sequence:
     @property
     def pending(self) -> int:
         """Tokens to compute next: what is left of the prompt, or the one drawn last. 0 when nothing may be drawn."""
-        if len(self.output) + self.drawing >= self.request.max_tokens or (self.drawing and self.matcher is not None):
+        # After a prompt that is only computed a token is drawn all the same, which nobody sees.
+        most = self.request.max_tokens or 1
+        if len(self.output) + self.drawing >= most or (self.drawing and self.matcher is not None):
             return 0
         return self.known + self.drawing - self.computed
+
+    @property
+    def sharable(self) -> int:
+        """Tokens that need not be computed if they are in the cache: not those after which something is wanted."""
+        return min(self.known - 1, self.scored) if self._unscored(self.scored) else self.known - 1
+
+    def scores(self, count: int) -> range:
+        """Of the next `count` tokens, those whose successor's log-probability is wanted."""
+        first = max(self.computed, self.scored)
+        return range(first, min(self.computed + count, first + self._unscored(first)))
+
+    def _unscored(self, first: int) -> int:
+        wanted = self.request.sampling.prompt_logprobs is not None and self.index == 0
+        return max(0, len(self.request.prompt_ids) - 1 - first) if wanted else 0
 
     def ids(self, begin: int, end: int) -> list[int]:
         """The known ones of its tokens from `begin` to `end`."""
@@ -126,6 +144,7 @@ class Chunk:
         slot: the sequence's seat in this step.
         seating: which of its times in a seat this is.
         samples: whether a token is drawn after it: only when nothing of the sequence is left to compute.
+        scores: those of its tokens, all of the prompt, whose successor's log-probability is wanted.
     """
 
     sequence: Sequence
@@ -134,6 +153,7 @@ class Chunk:
     slot: int
     seating: int
     samples: bool
+    scores: range = range(0)
 
     @property
     def end(self) -> int:
@@ -148,7 +168,9 @@ class Drawn:
     Attributes:
         tokens: of each chunk that samples, in order; None where the model's output was not usable.
         logprobs: by place in `tokens`, of those that asked for them.
+        scores: of each chunk that scores, in order, one for each of its `scores`.
     """
 
     tokens: list[int | None]
     logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
+    scores: list[list[TokenLogprobs]] = field(default_factory=list)

@@ -6,10 +6,20 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from services.inference.call_format import AnswerPart
 from services.inference.codec import Codec
-from services.inference.engine import Delta, End, Event, Failed, GenerationRequest, SamplingParams, TokenLogprobs
+from services.inference.engine import (
+    Delta,
+    End,
+    Event,
+    Failed,
+    GenerationRequest,
+    PromptLogprobs,
+    SamplingParams,
+    TokenLogprobs,
+)
 from services.inference.message import Message, ToolCall
 from services.inference.prompt import ByteRenderer
 from services.inference.scripted import ScriptedCore
@@ -46,7 +56,7 @@ def request(
 def all_of(events: Events, name: str) -> list[Event]:
     """Everything of one generation, to its end."""
     found: list[Event] = []
-    while not found or isinstance(found[-1], Delta):
+    while not found or isinstance(found[-1], Delta | PromptLogprobs):
         found += [event for event in events.get(timeout=10) if event.id == name]
     return found
 
@@ -107,6 +117,19 @@ def test_max_tokens_cuts_and_failing_on_command_fails_alone(core: tuple[Scripted
     failed = all_of(events, "fail")
     assert said(failed) == b"ab"
     assert isinstance(failed[-1], Failed)
+
+
+def test_a_prompt_is_scored_before_its_answer_and_the_end_is_scored_too(core: tuple[ScriptedCore, Events]) -> None:
+    engine, events = core
+    sampling = SamplingParams(logprobs=0, prompt_logprobs=1)
+    scores = [TokenLogprobs(0.0, [(125, 0.0)])]
+    asked = GenerationRequest(id="r", tenant="t", prompt_ids=[123, 125], max_tokens=9, sampling=sampling)
+    engine.submit(asked)
+    end = End("r", "stop", 2, 0, 1, 0, 259, TokenLogprobs(0.0, []))
+    assert all_of(events, "r") == [PromptLogprobs("r", scores), end]
+    engine.submit(replace(asked, id="only scored", max_tokens=0))
+    only = End("only scored", "length", 2, 0, 0)
+    assert all_of(events, "only scored") == [PromptLogprobs("only scored", scores), only]
 
 
 def test_several_answers_are_the_same_and_each_ends(core: tuple[ScriptedCore, Events]) -> None:

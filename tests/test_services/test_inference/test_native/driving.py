@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from services.inference.engine import Delta, End, EngineLimits, Event, Failed, GenerationRequest, SamplingParams
+from services.inference.engine import (
+    Delta,
+    End,
+    EngineLimits,
+    Event,
+    Failed,
+    GenerationRequest,
+    PromptLogprobs,
+    SamplingParams,
+    TokenLogprobs,
+)
 from services.inference.native.answers import Compiler
 from services.inference.native.block_manager import BlockManager
 from services.inference.native.core import NativeCore, StepRunner
@@ -43,6 +53,7 @@ class Driven:
     block_size: int = 4
     max_running: int = 8
     max_step_tokens: int = 32
+    max_step_scores: int | None = None
     vocabulary: int = 97
     compiler: Compiler | None = None
     events: list[Event] = field(default_factory=list)
@@ -50,7 +61,12 @@ class Driven:
 
     def __post_init__(self) -> None:
         self.cache = BlockManager(self.blocks, self.block_size)
-        self.scheduler = Scheduler(self.cache, max_running=self.max_running, max_step_tokens=self.max_step_tokens)
+        self.scheduler = Scheduler(
+            self.cache,
+            max_running=self.max_running,
+            max_step_tokens=self.max_step_tokens,
+            max_step_scores=self.max_step_scores,
+        )
         limits = EngineLimits(
             model="m", context_window=self.blocks * self.block_size, vocabulary=self.vocabulary, tokenizer=""
         )
@@ -88,6 +104,10 @@ class Driven:
     def text(self, name: str, index: int = 0) -> list[int]:
         deltas = (event for event in self.events if isinstance(event, Delta))
         return [token for event in deltas if (event.id, event.index) == (name, index) for token in event.token_ids]
+
+    def scores(self, name: str) -> list[TokenLogprobs]:
+        parts = (event for event in self.events if isinstance(event, PromptLogprobs) and event.id == name)
+        return [each for event in parts for each in event.logprobs]
 
     def last(self, name: str, index: int = 0) -> End | Failed:
         ends = [event for event in self.events if isinstance(event, End | Failed) and event.id == name]

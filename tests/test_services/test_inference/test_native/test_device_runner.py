@@ -47,6 +47,7 @@ def drive_fused(
     step_tokens: int = 32,
     backend: Backend = "sdpa",
     products: bool = False,
+    max_step_scores: int | None = None,
 ) -> Driven:
     decoder = Decoder(tiny_model(kind, "sdpa"), window=128, products=products)
     shape = (len(decoder.layers), blocks, block_size, decoder.groups, decoder.width)
@@ -59,7 +60,7 @@ def drive_fused(
         backend=backend,
     )
     runner = DeviceRunner(decoder, cache, seats=8, window=128)
-    return Driven(runner, blocks, block_size, max_step_tokens=step_tokens)
+    return Driven(runner, blocks, block_size, max_step_tokens=step_tokens, max_step_scores=max_step_scores)
 
 
 @pytest.mark.parametrize("step_tokens", [9, 16, 200])
