@@ -5,6 +5,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
+NODE := tests/test_clients/node
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: run test check format lock clean
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 run: $(VENV)/.engine
 	@exec $(BIN)/python -m app --upgrade
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.clients
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev
@@ -33,6 +34,8 @@ lock: $(VENV)/.dev
 	  pyproject.toml --extra engine $(shell cat requirements/not-locked.txt) -o requirements/engine.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml --extra engine --extra dev $(shell cat requirements/not-locked.txt) -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --group clients -o requirements/clients.txt
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -51,5 +54,13 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.engine
 	@$(PIP) --require-hashes --no-deps -r requirements/dev.txt
 	@touch $@
 
+# Clients of other makers, which tests set against the service: what is missing here is skipped there, and says so.
+$(VENV)/.clients: requirements/clients.txt $(NODE)/package-lock.json | $(BIN)/python
+	@$(PYTHON) -m venv $(VENV)/clients
+	@$(VENV)/clients/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
+	  -r requirements/clients.txt
+	@if command -v npm >/dev/null; then npm ci --silent --ignore-scripts --prefix $(NODE); fi
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache

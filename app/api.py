@@ -12,6 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from app.common.logging import configure_logging
+from app.http_protocol import HttpProtocol
 from app.main import cancel_turns, create_app
 from app.secret import load_secret
 from app.settings import load_settings
@@ -38,7 +39,8 @@ def main() -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
+        ws="none",
         lifespan="on",
         root_path=settings.root_path,
         log_config=None,

@@ -28,6 +28,7 @@ from app.controller import (
     usage_controller,
 )
 from app.controller.body_limit import BodyLimit
+from app.controller.cors import allow_origins
 from app.controller.description import describe
 from app.controller.provided import Provided
 from app.controller.request_id import RequestId
@@ -131,6 +132,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
     install_handlers(app)
     describe(app)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    allow_origins(app, settings.origins)
     app.add_middleware(RequestId)
     return app
 

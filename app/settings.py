@@ -1,6 +1,7 @@
 """Settings: `CHATGLM_…` from the environment or `.env`. Read here, in `migrations/env.py` and in `tools` only."""
 
 import os
+import re
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -13,6 +14,8 @@ from database.engine import database_url
 
 PREFIX = "CHATGLM_"
 ENV_FILE = ".env"
+# As browsers send it: they compare letter by letter.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 class SettingsError(Exception):
@@ -39,6 +42,11 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field(
         "127.0.0.1", description="Addresses or networks, comma-separated, whose `X-Forwarded-*` headers are believed."
     )
+    cors_origins: str | None = Field(
+        None,
+        description="Origins of web pages, comma-separated, whose scripts may call this service, such as "
+        "`https://app.example.com`; `*` for all. Default: none.",
+    )
     data_dir: Path = Field(
         Path("data"), description="Where this service keeps its files: the SQLite database, the secret, the first key."
     )
@@ -55,7 +63,7 @@ class Settings(BaseSettings):
         None,
         description="The same database under the role that may change its schema. Default: `CHATGLM_DATABASE_URL`.",
     )
-    database_pool: int = Field(10, ge=1, le=1000, description="PostgreSQL connections at the most.")
+    database_pool: int = Field(10, ge=2, le=1000, description="PostgreSQL connections at the most.")
     secret: SecretStr | None = Field(
         None,
         description="At least 32 random characters, from which keys are derived; the same on all replicas. With SQLite "
@@ -165,6 +173,14 @@ class Settings(BaseSettings):
             database_url(value.get_secret_value())
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _as_browsers_write_them(cls, value: str | None) -> str | None:
+        for origin in _parts(value):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError("an origin is scheme://host or scheme://host:port, in lower case and without a path")
+        return value
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str | None) -> str | None:
@@ -194,6 +210,11 @@ class Settings(BaseSettings):
         return [secret.encode() for secret in _parts(self.old_secrets)]
 
     @property
+    def origins(self) -> list[str]:
+        """The origins whose pages may call."""
+        return _parts(self.cors_origins)
+
+    @property
     def database(self) -> str:
         """The database's URL."""
         if self.database_url is None:
@@ -211,8 +232,9 @@ class Settings(BaseSettings):
         return database_url(self.database).get_backend_name() == "sqlite"
 
 
-def _parts(listed: SecretStr | None) -> list[str]:
-    return [] if listed is None else [part.strip() for part in listed.get_secret_value().split(",")]
+def _parts(listed: SecretStr | str | None) -> list[str]:
+    text = listed.get_secret_value() if isinstance(listed, SecretStr) else listed
+    return [] if text is None else [part.strip() for part in text.split(",")]
 
 
 def load_settings() -> Settings:

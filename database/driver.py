@@ -1,6 +1,5 @@
 """Transactions on the driver itself, without SQLAlchemy between: for what every turn does."""
 
-import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -9,13 +8,10 @@ import aiosqlite
 import asyncpg
 from sqlalchemy.exc import IntegrityError
 
-from database.prepared import Compiled, Prepared
-from database.tenancy import TENANT_SETTING, TenantViolation
+from database.prepared import Prepared
 
 Result = TypeVar("Result")
 Rows: TypeAlias = Sequence[Sequence[Any]]
-
-_TENANT_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class SqliteConnection(aiosqlite.Connection):
@@ -48,18 +44,16 @@ class DriverTransaction(Protocol):
 
 
 class PostgresTransaction:
-    """On asyncpg, which keeps the statements prepared."""
+    """On asyncpg, which keeps the statements prepared. Until it is begun, each group is a transaction of its own."""
 
     def __init__(self, connection: Any, tenant_id: str) -> None:
-        if not _TENANT_ID.fullmatch(tenant_id):
-            raise TenantViolation("this is no tenant's id")
+        """`connection`: bound to that tenant."""
         self._connection = connection
         self._tenant_id = tenant_id
 
     async def begin(self) -> None:
-        """Begin, for the tenant alone."""
-        # One message; it takes no parameters, hence the check above.
-        await self._connection.execute(f"BEGIN; SET LOCAL {TENANT_SETTING} = '{self._tenant_id}'")
+        """Begin one for all groups."""
+        await self._connection.execute("BEGIN")
 
     async def run(self, given: Mapping[str, Any], *groups: Prepared) -> list[Rows]:
         """See DriverTransaction."""
@@ -93,21 +87,24 @@ class SqliteTransaction:
 
     async def run(self, given: Mapping[str, Any], *groups: Prepared) -> list[Rows]:
         """See DriverTransaction."""
-        return await self._run([(group.for_sqlite(), given) for group in groups])
+        return await self._run(groups, [given] * len(groups))
 
     async def each(self, given: Sequence[Mapping[str, Any]], statements: Prepared) -> None:
         """See DriverTransaction."""
-        await self._run([(statements.for_sqlite(), one) for one in given])
+        await self._run([statements] * len(given), given)
 
-    async def _run(self, groups: Sequence[tuple[Sequence[Compiled], Mapping[str, Any]]]) -> list[Rows]:
-        calls = [[(one.sql, one.values(self._tenant_id, given)) for one in group] for group, given in groups]
+    async def _run(self, groups: Sequence[Prepared], given: Sequence[Mapping[str, Any]]) -> list[Rows]:
+        calls = [
+            (group.is_guarded, [(one.sql, one.values(self._tenant_id, values)) for one in group.for_sqlite()])
+            for group, values in zip(groups, given, strict=True)
+        ]
         begins, self._begun = not self._begun, True
 
         def work(connection: sqlite3.Connection) -> list[Rows]:
             if begins:
                 connection.execute("RELEASE one" if connection.in_transaction else "BEGIN IMMEDIATE")
                 connection.execute("SAVEPOINT one")
-            return [[connection.execute(*call).fetchall() for call in group][-1] for group in calls]
+            return [_run_group(connection, *group) for group in calls]
 
         try:
             return await self._connection.run(work)
@@ -126,6 +123,15 @@ class SqliteTransaction:
 
         if self._begun:
             await self._connection.run(work)
+
+
+def _run_group(connection: sqlite3.Connection, is_guarded: bool, calls: Sequence[tuple[str, list[Any]]]) -> Rows:  # noqa: FBT001
+    first, *others = calls
+    rows = connection.execute(*first).fetchall()
+    if is_guarded and not all(row[-1] for row in rows):
+        return rows
+    last = [connection.execute(*call).fetchall() for call in others][-1:]
+    return rows if is_guarded or not last else last[0]
 
 
 class SharedLoss(sqlite3.OperationalError):

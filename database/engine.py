@@ -48,8 +48,8 @@ def create_engine(url: str, *, pool_size: int = 10, timeout: float = 10.0, name:
 
     Args:
         url: `sqlite:///path` or `postgresql://user:password@host/name`.
-        pool_size: PostgreSQL connections at the most. SQLite gets one: it writes one transaction at a time, and a queue
-            here is fair where SQLite's busy handler is not.
+        pool_size: PostgreSQL connections at the most, two or more. SQLite gets one: it writes one transaction at a
+            time, and a queue here is fair where SQLite's busy handler is not.
         timeout: seconds to wait for a connection, a lock or a statement.
         name: what PostgreSQL shows as `application_name`.
     """

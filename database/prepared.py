@@ -6,7 +6,23 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import BinaryExpression, BindParameter, Column, Delete, Insert, Select, String, Table, Update, bindparam
+from sqlalchemy import (
+    BinaryExpression,
+    BindParameter,
+    Column,
+    ColumnElement,
+    Delete,
+    Insert,
+    Select,
+    String,
+    Table,
+    Update,
+    bindparam,
+    exists,
+    literal,
+    select,
+    type_coerce,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.engine import Dialect
@@ -45,23 +61,56 @@ class Prepared:
     """Statements that run together, in order where the database does one after another; the last one's rows come back.
 
     PostgreSQL gets them as one statement, in which each sees the rows as they were before.
+
+    With a guard, a query whose last column is `ok`, its rows come back instead; and if one of them is not, nothing else
+    is done. So what is checked and what is written can be a single statement, without a transaction around it.
     """
 
-    def __init__(self, *statements: Statement) -> None:
+    def __init__(self, *statements: Statement, guard: Select[Any] | None = None) -> None:
         """Raises TenantViolation unless each is bound to `OWN_TENANT` wherever it touches content."""
-        for statement in statements:
+        for statement in (*statements, *([] if guard is None else [guard])):
             _check(statement)
         self._statements = statements
+        self._guard = guard
         self.for_postgresql = cache(self._for_postgresql)
         self.for_sqlite = cache(self._for_sqlite)
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether the first statement decides about the others."""
+        return self._guard is not None
+
     def _for_postgresql(self) -> Compiled:
-        *before, last = self._statements
+        before: Iterable[Statement]
+        last: Statement
+        if self._guard is None:
+            *before, last = self._statements
+        else:
+            guard = self._guard.cte("guard")
+            allowed = ~exists(select(literal(1)).select_from(guard).where(~guard.c.ok))
+            before = [_only_if(allowed, one) for one in self._statements]
+            last = select(guard)
         together = last.add_cte(*(one.cte(f"part_{number}") for number, one in enumerate(before)))
         return _compile(together, asyncpg.dialect())  # type: ignore[no-untyped-call]
 
     def _for_sqlite(self) -> list[Compiled]:
-        return [_compile(one, sqlite.dialect()) for one in self._statements]
+        guards = [] if self._guard is None else [self._guard]
+        return [_compile(one, sqlite.dialect()) for one in (*guards, *self._statements)]
+
+
+def _only_if(condition: ColumnElement[bool], statement: Any) -> Any:
+    """The same statement, which does nothing unless this holds."""
+    if not isinstance(statement, Insert):
+        return statement.where(condition)
+    inserts: Any = statement._clone()  # noqa: SLF001 - keeps what is done on a conflict
+    names, source = inserts._select_names, inserts.select  # noqa: SLF001
+    if source is None:
+        values = {getattr(column, "key", column): value for column, value in inserts._values.items()}  # noqa: SLF001
+        # Of the columns' types: PostgreSQL takes for text what it is not told.
+        typed = (type_coerce(value, inserts.table.c[name].type) for name, value in values.items())
+        names, source = list(values), select(*typed)
+    inserts._values = None  # noqa: SLF001
+    return inserts.from_select(names, source.where(condition))
 
 
 def _compile(statement: Statement, dialect: Dialect) -> Compiled:

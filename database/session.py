@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.pool import QueuePool
 
 from app.common.errors import Unavailable
-from database.driver import DriverTransaction, PostgresTransaction, SqliteConnection, SqliteTransaction
+from database.driver import DriverTransaction, PostgresTransaction, Rows, SqliteConnection, SqliteTransaction
+from database.prepared import Prepared
 from database.tenancy import TENANT, GuardedSession, TenantViolation
+from database.tenant_connections import TenantConnections
 
 __all__ = ["Database", "TenantViolation"]
 
@@ -45,6 +47,7 @@ class Database:
         self._engine = engine
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, sync_session_class=GuardedSession)
         self._writer = _SqliteWriter(engine) if engine.dialect.name == "sqlite" else None
+        self._connections = None if self._writer else TenantConnections(engine)
 
     @asynccontextmanager
     async def begin(self, tenant_id: str) -> AsyncIterator[AsyncSession]:
@@ -72,22 +75,27 @@ class Database:
     @asynccontextmanager
     async def begin_prepared(self, tenant_id: str) -> AsyncIterator[DriverTransaction]:
         """Like `begin`, for statements that were prepared: for what every turn does."""
-        begin = self._begin_alone if self._writer is None else self._writer.begin
         with _told():
-            async with begin(tenant_id) as transaction:
-                yield transaction
+            if self._writer is not None:
+                async with self._writer.begin(tenant_id) as shared:
+                    yield shared
+            elif self._connections is not None:
+                async with self._connections.of(tenant_id) as connection:
+                    transaction = PostgresTransaction(connection, tenant_id)
+                    await transaction.begin()
+                    yield transaction
+                    await transaction.commit()
 
-    @asynccontextmanager
-    async def _begin_alone(self, tenant_id: str) -> AsyncIterator[DriverTransaction]:
-        async with self._engine.connect() as connection:
-            transaction = PostgresTransaction(await _driver(connection), tenant_id)
-            try:
-                await transaction.begin()
-                yield transaction
-                await transaction.commit()
-            except BaseException:
-                await _undo(connection, transaction.rollback)
-                raise
+    async def run_prepared(self, tenant_id: str, given: Mapping[str, Any], group: Prepared) -> Rows:
+        """One group of statements as a transaction of its own: on PostgreSQL a single round trip."""
+        if self._connections is None:
+            async with self.begin_prepared(tenant_id) as transaction:
+                (rows,) = await transaction.run(given, group)
+        else:
+            with _told():
+                async with self._connections.of(tenant_id) as connection:
+                    (rows,) = await PostgresTransaction(connection, tenant_id).run(given, group)
+        return rows
 
     async def ping(self) -> None:
         """Raises Unavailable unless the database answers."""
@@ -96,6 +104,8 @@ class Database:
 
     async def close(self) -> None:
         """Give every connection back."""
+        if self._connections is not None:
+            await self._connections.close()
         await self._engine.dispose()
 
 

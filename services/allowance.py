@@ -8,7 +8,7 @@ from typing import Any
 
 from app.common.errors import RateLimited
 from database.clock import EPOCH
-from database.repositories.limit_statements import COLUMNS
+from database.repositories.limit_statements import COLUMNS, METERS
 
 _MINUTE, _DAY = timedelta(minutes=1), timedelta(days=1)
 _LONGEST_WAIT = 60.0
@@ -60,17 +60,18 @@ def allowance(charged: Sequence[Sequence[Any]], tokens: int, at: datetime) -> Al
     """What is left once a turn of so many tokens is charged.
 
     Args:
-        charged: rows of `COLUMNS`, of the tenant and of the key as far as they have limits, this turn included.
+        charged: rows of `CHARGEABLE`, of the tenant and of the key as far as they have limits, this turn included.
         tokens: what this turn was charged.
         at: when; of the minute of the rows.
 
-    Raises RateLimited if that was too much for one of them.
+    Raises RateLimited if that is too much for one of them.
     """
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in charged]
+    rows = [dict(zip((*COLUMNS, "ok"), row, strict=True)) for row in charged]
     minute_ends = minute_began(windows(at)["limit_minute"] + 1)
     reset = (minute_ends - at).total_seconds()
     for row in rows:
-        _check(row, tokens, at, reset)
+        if not row["ok"]:
+            raise _refusal(row, tokens, at, reset)
     return Allowance(
         _tightest(rows, "requests_per_minute", "minute_requests"),
         _tightest(rows, "tokens_per_minute", "minute_tokens"),
@@ -83,10 +84,8 @@ def _tightest(rows: Sequence[Mapping[str, Any]], limit: str, used: str) -> Meter
     return min(meters, key=lambda meter: meter.remaining, default=None)
 
 
-def _check(row: Mapping[str, Any], tokens: int, at: datetime, reset: float) -> None:
-    def exceeded(limit: str, used: str) -> bool:
-        return row[limit] is not None and row[used] > row[limit]
-
+def _refusal(row: Mapping[str, Any], tokens: int, at: datetime, reset: float) -> RateLimited:
+    """Why a row does not allow a turn, and when it may."""
     meters = Allowance(
         _tightest([row], "requests_per_minute", "minute_requests"),
         _tightest([row], "tokens_per_minute", "minute_tokens"),
@@ -95,22 +94,22 @@ def _check(row: Mapping[str, Any], tokens: int, at: datetime, reset: float) -> N
     for limit in ("tokens_per_minute", "tokens_per_day", "tokens_per_month"):
         if row[limit] is not None and tokens > row[limit]:
             name = limit.replace("_", " ")
-            raise RateLimited(
+            return RateLimited(
                 f"This request may take {tokens} tokens, more than the limit of {row[limit]} {name}.", headers=meters
             )
-    if exceeded("tokens_per_month", "month_tokens"):
-        raise RateLimited("The tokens of this month are used up.", code="insufficient_quota", headers=meters)
-    if exceeded("tokens_per_day", "day_tokens"):
+    exceeded = {limit for limit, used in METERS.items() if row[limit] is not None and row[used] > row[limit]}
+    if "tokens_per_month" in exceeded:
+        return RateLimited("The tokens of this month are used up.", code="insufficient_quota", headers=meters)
+    if "tokens_per_day" in exceeded:
         wait = (EPOCH + (windows(at)["limit_day"] + 1) * _DAY - at).total_seconds()
-        raise RateLimited(
+        return RateLimited(
             "The tokens of this day are used up.",
             code="insufficient_quota",
             retry_after=wait if wait <= _LONGEST_WAIT else None,
             headers=meters,
         )
-    for limit, used in (("requests_per_minute", "minute_requests"), ("tokens_per_minute", "minute_tokens")):
-        if exceeded(limit, used):
+    for limit in ("requests_per_minute", "tokens_per_minute"):
+        if limit in exceeded:
             name = limit.replace("_", " ")
-            raise RateLimited(f"The limit is {row[limit]} {name}.", retry_after=reset, headers=meters)
-    if exceeded("turns_at_once", "running"):
-        raise RateLimited(f"The limit is {row['turns_at_once']} turns at once.", retry_after=1, headers=meters)
+            return RateLimited(f"The limit is {row[limit]} {name}.", retry_after=reset, headers=meters)
+    return RateLimited(f"The limit is {row['turns_at_once']} turns at once.", retry_after=1, headers=meters)

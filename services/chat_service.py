@@ -146,8 +146,8 @@ class ChatService:
     async def _past(self, principal: Principal, request: ChatRequest) -> tuple[Sequence[SaidItem], int | None]:
         if request.conversation_id is None:
             return [], None
-        async with self._database.begin_prepared(principal.tenant_id) as transaction:
-            (rows,) = await transaction.run({"conversation_id": request.conversation_id}, READ_CONVERSATION)
+        given = {"conversation_id": request.conversation_id}
+        rows = await self._database.run_prepared(principal.tenant_id, given, READ_CONVERSATION)
         if not rows:
             raise NotFound("There is no such conversation.", param="conversation_id", code="conversation_not_found")
         length = rows[0][0]

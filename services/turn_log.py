@@ -1,7 +1,6 @@
 """The rows of a turn: opened before its first byte (T1), settled before its last event (T2)."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,9 +14,8 @@ from database.models import TurnStatus
 from database.repositories import turn_statements
 from database.repositories.chunk_statements import FORGET_CHUNKS, READ_CHUNKS
 from database.repositories.lease_repository import LeaseRepository
-from database.repositories.limit_statements import CHARGE, COLUMNS
+from database.repositories.limit_statements import COLUMNS
 from database.repositories.turn_repository import TurnRepository
-from database.repositories.usage_statements import SETTLE
 from database.session import Database
 from services.allowance import Allowance, allowance, minute_began, windows
 from services.live_turn import LiveTurn, TurnEnd, Usage
@@ -85,26 +83,31 @@ class TurnLog:
     async def _open(self, turn: LiveTurn, opening: TurnOpening) -> None:
         given = _opened(turn, opening) | {"owner": self._owner, "expires_at": turn.created_at + self._lease}
         try:
-            async with self._database.begin_prepared(opening.principal.tenant_id) as transaction:
-                if turn.conversation_id is None:
-                    begin = turn_statements.BEGIN_TURN if opening.keeps_text else turn_statements.BEGIN_UNKEPT_TURN
-                    _, charged = await transaction.run(given, begin, CHARGE)
-                elif opening.seen_length is not None:
-                    (continued,) = await transaction.run(given, turn_statements.CONTINUE_CONVERSATION)
-                    if not continued:
-                        raise _locked()
-                    _, charged = await transaction.run(given, turn_statements.BEGIN_TURN, CHARGE)
-                elif opening.history:
-                    await transaction.run(given, turn_statements.BEGIN_CONVERSATION)
-                    await transaction.each(_history(turn, opening), turn_statements.ADD_ITEM)
-                    (charged,) = await transaction.run(given, CHARGE)
-                else:
-                    _, charged = await transaction.run(given, turn_statements.BEGIN_CONVERSATION, CHARGE)
-                turn.allowance = _allowed(charged, given)
+            turn.allowance = await self._charge(turn, opening, given)
         except IntegrityError as error:
             if turn_statements.is_busy(error):
                 raise _locked() from error
             raise
+
+    async def _charge(self, turn: LiveTurn, opening: TurnOpening, given: dict[str, Any]) -> Allowance:
+        tenant_id = opening.principal.tenant_id
+        if turn.conversation_id is None:
+            begin = turn_statements.BEGIN_TURN if opening.keeps_text else turn_statements.BEGIN_UNKEPT_TURN
+            return _allowed(await self._database.run_prepared(tenant_id, given, begin), given)
+        if opening.seen_length is None and not opening.history:
+            rows = await self._database.run_prepared(tenant_id, given, turn_statements.BEGIN_CONVERSATION)
+            return _allowed(rows, given)
+        async with self._database.begin_prepared(tenant_id) as transaction:
+            if opening.seen_length is not None:
+                (continued,) = await transaction.run(given, turn_statements.CONTINUE_CONVERSATION)
+                if not continued:
+                    raise _locked()
+                (rows,) = await transaction.run(given, turn_statements.BEGIN_TURN)
+                return _allowed(rows, given)
+            (rows,) = await transaction.run(given, turn_statements.BEGIN_CONVERSATION)
+            allowed = _allowed(rows, given)
+            await transaction.each(_history(turn, opening), turn_statements.ADD_ITEM)
+            return allowed
 
     async def settle(self, turn: LiveTurn, opening: TurnOpening, end: TurnEnd) -> None:
         """T2. Raises Unavailable if somebody else settled the turn, because this instance gave no sign of life."""
@@ -130,16 +133,18 @@ class TurnLog:
         for number, item in enumerate(together):
             given |= turn_statements.numbered(number, item)
         given["length"] = _length(opening) + len(items)
-        async with self._database.begin_prepared(opening.principal.tenant_id) as transaction:
-            last = () if rest else (SETTLE,)
-            forgetting = [FORGET_CHUNKS] if turn.resumable else []
-            ending = turn_statements.end(len(together), said=said)
-            ended, *_ = await transaction.run(given, ending, *forgetting, *last)
-            if not ended:
-                raise Unavailable("The turn was interrupted before it ended.", code="turn_interrupted")
-            if rest:
-                await transaction.each(rest, turn_statements.ADD_ITEM)
-                await transaction.run(given, SETTLE)
+        tenant_id, ending = opening.principal.tenant_id, turn_statements.end(len(together), said=said)
+        if rest or turn.resumable:
+            async with self._database.begin_prepared(tenant_id) as transaction:
+                ((ended,),) = await transaction.run(given, ending)
+                if ended[0] and rest:
+                    await transaction.each(rest, turn_statements.ADD_ITEM)
+                if ended[0] and turn.resumable:
+                    await transaction.run(given, FORGET_CHUNKS)
+        else:
+            (ended,) = await self._database.run_prepared(tenant_id, given, ending)
+        if not ended[0]:
+            raise Unavailable("The turn was interrupted before it ended.", code="turn_interrupted")
 
     async def interrupt(self, tenant_id: str, turn_id: str) -> bool:
         """Settle a turn whose process died, unless it has ended; whether it had not."""
@@ -165,17 +170,13 @@ class TurnLog:
             "key_id": turn.key_id,
             "model": turn.model,
         }
-        with suppress(_AlreadyEnded):
-            async with self._database.begin_prepared(tenant_id) as transaction:
-                # Read once no piece can be added any more.
-                ended, chunks = await transaction.run(given, turn_statements.INTERRUPT, READ_CHUNKS)
-                if not ended:
-                    raise _AlreadyEnded
+        async with self._database.begin_prepared(tenant_id) as transaction:
+            # The pieces are read once no more of them can be added.
+            ((ended,),), chunks = await transaction.run(given, turn_statements.INTERRUPT, READ_CHUNKS)
+            if ended and chunks:
                 said = {"response": "".join(text for _, text in chunks)}
-                remembering = [turn_statements.REMEMBER, FORGET_CHUNKS] if chunks else []
-                await transaction.run(given | said, *remembering, SETTLE)
-            return True
-        return False
+                await transaction.run(given | said, turn_statements.REMEMBER, FORGET_CHUNKS)
+        return bool(ended)
 
     async def renew(self, turn_ids: list[str]) -> None:
         """Give a sign of life for these turns."""
@@ -189,10 +190,6 @@ class _MinuteIsOver(Exception):
     def __init__(self, following: datetime) -> None:
         super().__init__()
         self.next = following
-
-
-class _AlreadyEnded(Exception):
-    """Somebody else has settled the turn; what was written beside that is taken back."""
 
 
 def _locked() -> Conflict:

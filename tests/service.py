@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import uvicorn
 
+from app.http_protocol import HttpProtocol
 from app.main import create_app
 from app.settings import Settings
 from database.engine import create_engine
@@ -93,6 +94,8 @@ async def running_app(settings: Settings, engine_socket: Path) -> AsyncIterator[
                 log_config=None,
                 lifespan="on",
                 loop="asyncio",
+                http=HttpProtocol,
+                ws="none",
                 root_path=settings.root_path,
                 timeout_graceful_shutdown=5,
             )

@@ -6,6 +6,7 @@ import math
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
@@ -46,7 +47,8 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _nobody)
-    app.add_exception_handler(Exception, _unexpected)
+    # Not as a handler: the framework would call it outside of what gives answers their headers.
+    app.add_middleware(ServerErrorMiddleware, handler=_unexpected)
 
 
 def _app_error(_request: Request, error: Exception) -> JSONResponse:

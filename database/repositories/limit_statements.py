@@ -2,41 +2,35 @@
 
 from typing import Any
 
-from sqlalchemy import Table, Update, case, or_, select, update
+from sqlalchemy import Select, Update, and_, case, or_, select, update
 
 from database.models import Limit
-from database.prepared import OWN_TENANT, Prepared, given
+from database.prepared import OWN_TENANT, given
 
 _limits: Any = Limit.__table__
 _WINDOWS = ("minute", "day", "month")
-# What a charged row tells, in this order.
-COLUMNS = (
-    "requests_per_minute",
-    "tokens_per_minute",
-    "turns_at_once",
-    "tokens_per_day",
-    "tokens_per_month",
-    "minute_requests",
-    "minute_tokens",
-    "running",
-    "day_tokens",
-    "month_tokens",
-    *_WINDOWS,
-)
+# Each limit, and what must not be more than it.
+METERS = {
+    "requests_per_minute": "minute_requests",
+    "tokens_per_minute": "minute_tokens",
+    "turns_at_once": "running",
+    "tokens_per_day": "day_tokens",
+    "tokens_per_month": "month_tokens",
+}
+# What a row that a turn charges tells, in this order; then `ok`.
+COLUMNS = (*METERS, *METERS.values(), *_WINDOWS)
 
 
-def _change() -> Update:
-    # Locked in order: two turns that met in opposite orders would block each other for ever.
-    limits: Table = _limits
-    key = given("key_id", limits.c.subject)
-    locked = (
-        select(limits.c.subject)
-        .where(limits.c.tenant_id == OWN_TENANT, or_(limits.c.subject == OWN_TENANT, limits.c.subject == key))
-        .order_by(limits.c.subject)
-        .with_for_update()
-        .cte("locked")
-    )
-    return update(limits).where(limits.c.tenant_id == OWN_TENANT, limits.c.subject == locked.c.subject)
+def _own() -> Any:
+    """Rows of the tenant and of the key, as a condition."""
+    columns = _limits.c
+    key = given("key_id", columns.subject)
+    return and_(columns.tenant_id == OWN_TENANT, or_(columns.subject == OWN_TENANT, columns.subject == key))
+
+
+def _locked(*columns: Any) -> Select[Any]:
+    # In order: two turns that met in opposite orders would block each other for ever.
+    return select(*columns).where(_own()).order_by(_limits.c.subject).with_for_update()
 
 
 def _charged() -> dict[str, Any]:
@@ -64,7 +58,24 @@ def _settled() -> dict[str, Any]:
     return changed
 
 
-# Charges whatever the limits say, and returns what is used then: whoever asked compares, and takes a transaction back
-# that went too far. Both come last in a transaction: all turns of a tenant wait for the rows until it ends.
-CHARGE = Prepared(_change().values(_charged()).returning(*(_limits.c[name] for name in COLUMNS)))
-UNCHARGE = _change().values(_settled())
+def _chargeable() -> Select[Any]:
+    columns, used = _limits.c, _charged()
+    told = [(used[name] if name in used else columns[name]).label(name) for name in COLUMNS]
+    # A process whose clock is behind must come again with the minute of the row.
+    in_its_minute = columns.minute <= given("limit_minute", columns.minute)
+    fits = and_(
+        in_its_minute, *(or_(columns[limit].is_(None), used[name] <= columns[limit]) for limit, name in METERS.items())
+    )
+    return _locked(*told, fits.label("ok"))
+
+
+# The rows as they would be with this turn, locked; not `ok` where it is too much. All turns of a tenant wait for them
+# until the transaction ends.
+CHARGEABLE = _chargeable()
+CHARGE: Update = update(_limits).where(_own()).values(_charged())
+_subjects = _locked(_limits.c.subject).cte("locked")
+UNCHARGE: Update = (
+    update(_limits)
+    .where(_limits.c.tenant_id == OWN_TENANT, _limits.c.subject == _subjects.c.subject)
+    .values(_settled())
+)

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import Select, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from database.models import Conversation, Item, Lease, Turn, TurnStatus, TurnText
-from database.prepared import OWN_TENANT, Prepared, Statement, given
+from database.prepared import OWN_TENANT, Prepared, given
+from database.repositories.limit_statements import CHARGE, CHARGEABLE
+from database.repositories.usage_statements import SETTLE
 
 _conversations: Any = Conversation.__table__
 _turns: Any = Turn.__table__
@@ -60,20 +62,17 @@ _NEW_CONVERSATION = insert(_conversations).values(
 
 _ITEM = "id conversation_id turn_id position type role text parts name call_id status answer created_at"
 ADD_ITEM = Prepared(insert(_items).values(**_row(_items, _ITEM)))
-BEGIN_CONVERSATION = Prepared(_NEW_CONVERSATION, *_BEGIN)
+# Each is charged to the limits of tenant and key, whose rows come back, and does nothing where they do not allow it.
+BEGIN_CONVERSATION = Prepared(_NEW_CONVERSATION, *_BEGIN, CHARGE, guard=CHARGEABLE)
 CONTINUE_CONVERSATION = Prepared(
     update(_conversations)
     .where(_conversation(_conversations.c.length == given("seen_length", _conversations.c.length)))
     .values(used_at=given("created_at", _conversations.c.used_at))
     .returning(_conversations.c.id)
 )
-BEGIN_TURN = Prepared(*_BEGIN)
+BEGIN_TURN = Prepared(*_BEGIN, CHARGE, guard=CHARGEABLE)
 # Of which only numbers are kept.
-BEGIN_UNKEPT_TURN = Prepared(*_TURN)
-
-
-# The next turn of a conversation locks it, then waits for the turn that ends. This one must not wait the other way.
-_locked = select(_conversations.c.id).where(_conversation()).with_for_update().cte("conversation")
+BEGIN_UNKEPT_TURN = Prepared(*_TURN, CHARGE, guard=CHARGEABLE)
 
 
 _REMEMBER = (
@@ -92,43 +91,41 @@ _ENDED = (
     "finished_at",
 )
 
-_runs = (
-    _turns.c.tenant_id == OWN_TENANT,
-    _turns.c.id == given("turn_id", _turns.c.id),
-    _turns.c.status == TurnStatus.RUNNING.value,
+_own_turn = (_turns.c.tenant_id == OWN_TENANT, _turns.c.id == given("turn_id", _turns.c.id))
+_running = select(_turns.c.id).where(*_own_turn, _turns.c.status == TurnStatus.RUNNING.value)
+# The conversation is locked before the limits, as by the turn that continues it: else each could wait for the other.
+_running_in_conversation = _running.join(
+    _conversations,
+    and_(_conversations.c.tenant_id == OWN_TENANT, _conversations.c.id == _turns.c.conversation_id),
 )
-_ending = (
-    update(_turns).where(*_runs).values({name: given(name, _turns.c[name]) for name in _ENDED}).returning(_turns.c.id)
-)
-_RELEASE = delete(_leases).where(_leases.c.turn_id == given("turn_id", _leases.c.turn_id))
 
-# The row of each says whether the turn still ran; if not, somebody else has ended it, and all of this is taken back.
-INTERRUPT = Prepared(_RELEASE, _ending)
-REMEMBER = Prepared(_REMEMBER)
+
+def _still(running: Select[Any]) -> Select[Any]:
+    """Whether the turn runs; if not, somebody else has ended it."""
+    return select((func.count() == 1).label("ok")).select_from(running.with_for_update().subquery())
+
+
+_ending = update(_turns).where(*_own_turn).values({name: given(name, _turns.c[name]) for name in _ENDED})
+_RELEASE = delete(_leases).where(_leases.c.turn_id == given("turn_id", _leases.c.turn_id))
 _GROWN = given("length", _conversations.c.length)
-_running = select(_turns.c.id).where(*_runs).with_for_update().cte("turn")
+# The only row says whether the turn still ran; if not, nothing is done.
+INTERRUPT = Prepared(_RELEASE, _ending, *SETTLE, guard=_still(_running))
+REMEMBER = Prepared(_REMEMBER)
 
 
 @cache
 def end(items: int, *, said: bool) -> Prepared:
     """The end of a turn with so many items, whose parameters are `numbered`; `said` in its conversation, or in none."""
-    added = [_added(_row(_items, "", **_names(number))) for number in range(items)]
-    # After the items: PostgreSQL would not find the turn running for them any more.
-    ending = _ending.where(_turns.c.id == _running.c.id) if added else _ending
+    added = [insert(_items).values(**_row(_items, "", **_names(number))) for number in range(items)]
     if not said:
-        return Prepared(_REMEMBER, *added, _RELEASE, ending)
+        return Prepared(_REMEMBER, *added, _RELEASE, _ending, *SETTLE, guard=_still(_running))
     grown = update(_conversations).where(_conversation()).values(length=_GROWN)
-    return Prepared(_REMEMBER, *added, grown, _RELEASE, ending.where(_turns.c.conversation_id == _locked.c.id))
+    return Prepared(_REMEMBER, *added, grown, _RELEASE, _ending, *SETTLE, guard=_still(_running_in_conversation))
 
 
 def numbered(number: int, item: Mapping[str, Any]) -> dict[str, Any]:
     """An item's columns, as parameters of `end`."""
     return {name: item[column] for column, name in _names(number).items()}
-
-
-def _added(values: dict[str, Any]) -> Statement:
-    """An item of a turn that still runs. Of one that somebody else has ended it could be there already."""
-    return insert(_items).from_select(list(values), select(*(values | {"turn_id": _running.c.id}).values()))
 
 
 def _names(number: int) -> dict[str, str]:

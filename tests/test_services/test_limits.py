@@ -225,15 +225,15 @@ async def test_turns_of_one_conversation_that_race_with_its_end_never_block_each
 ) -> None:
     await limit(database, Limits(tokens_per_month=10**6))
     await limit(database, Limits(tokens_per_month=10**6), key_id=tenants.ours.key_id)
-    turn = await begin(log, tenants.ours)
+    turn, opening = await begin(log, tenants.ours), an_opening(tenants.ours)
     for length in range(0, 20, 2):
         turn.append([TextDelta("a word")])
         following = [a_live_turn(turn.conversation_id) for _ in range(4)]
         outcomes = await asyncio.gather(
-            log.settle(turn, an_opening(tenants.ours), an_end()),
+            log.settle(turn, opening, an_end()),
             *(log.open(one, an_opening(tenants.ours, seen_length=length)) for one in following),
             return_exceptions=True,
         )
         assert [one for one in outcomes if one is not None and not isinstance(one, Conflict)] == []
-        turn = a_live_turn(turn.conversation_id)
-        await log.open(turn, an_opening(tenants.ours, seen_length=length + 2))
+        turn, opening = a_live_turn(turn.conversation_id), an_opening(tenants.ours, seen_length=length + 2)
+        await log.open(turn, opening)
