@@ -24,6 +24,7 @@ from app.controller import (
     health_controller,
     history_controller,
     model_controller,
+    stored_completion_controller,
     token_controller,
     usage_controller,
 )
@@ -47,6 +48,7 @@ from services.key_token import Peppers
 from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
 from services.retention_service import RetentionService
+from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
 from services.token_service import TokenService
@@ -64,6 +66,7 @@ _CONTROLLERS = (
     history_controller,
     model_controller,
     completion_controller,
+    stored_completion_controller,
     token_controller,
     usage_controller,
     admin_tenant_controller,
@@ -171,6 +174,7 @@ def _provided(
         stream_url_lifetime=timedelta(seconds=settings.stream_url_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
+        stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
         tenants=TenantService(database),
         keys=KeyService(database, peppers),

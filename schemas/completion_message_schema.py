@@ -1,26 +1,35 @@
 """Messages of `/v1/chat/completions`, as they are sent."""
 
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
 
-from schemas.text import Name, Text
+from schemas.text import Name, printable
 from schemas.tool_schema import ToolCallEntry, writable
 
 
-def _joined(value: Any) -> Any:
-    """The text of a list of text parts."""
-    if not isinstance(value, list):
-        return value
-    texts = []
-    for part in value:
+@dataclass(frozen=True, slots=True)
+class PartedText:
+    """A text; the lengths of its parts, if it came in parts."""
+
+    text: str
+    parts: tuple[int, ...] | None = None
+
+
+def _joined(value: Any) -> PartedText:
+    if isinstance(value, str):
+        return PartedText(printable(value))
+    parts: list[Any] = value if isinstance(value, list) else [value]
+    texts: list[str] = []
+    for part in parts:
         match part:
             case {"type": "text", "text": str()} if len(part) == 2:
-                texts.append(part["text"])
+                texts.append(printable(part["text"]))
             case _:
                 raise ValueError("must be text, or parts of the type text")
-    return "".join(texts)
+    return PartedText("".join(texts), tuple(map(len, texts)))
 
 
 class TextPart(BaseModel):
@@ -30,7 +39,7 @@ class TextPart(BaseModel):
     text: str
 
 
-Content = Annotated[Text, BeforeValidator(_joined, json_schema_input_type=str | list[TextPart])]
+Content = Annotated[PartedText, PlainValidator(_joined, json_schema_input_type=str | list[TextPart])]
 
 
 class CompletionMessage(BaseModel):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from schemas.completion_message_schema import CompletionMessage
+from schemas.metadata import Metadata
 from schemas.text import Name, Text
 from schemas.tool_schema import AnyToolChoice, JsonObject, ToolChoice, ToolEntry
 
@@ -59,9 +60,6 @@ StopString = Annotated[Text, Field(min_length=1, max_length=256)]
 Stops = Annotated[
     list[StopString], Field(max_length=4), BeforeValidator(_listed, json_schema_input_type=str | list[str])
 ]
-Metadata = Annotated[
-    dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]], Field(max_length=16)
-]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}\z")]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 
@@ -95,10 +93,12 @@ class CompletionRequest(BaseModel):
     response_format: ResponseFormat | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    store: Literal[False] | None = Field(
-        None, description="False keeps only numbers; by default what the tenant's policy says."
+    store: bool | None = Field(
+        None,
+        description="True keeps all messages, to be had by the answer's id; false only numbers; null the last message "
+        "and the answer in the log, if the tenant's policy does not forbid it.",
     )
-    metadata: Metadata | None = Field(None, description="Labels of your own, kept with the turn in the log.")
+    metadata: Metadata | None = Field(None, description="Labels of your own, kept with the turn.")
     user: Name | None = Field(None, description="The end user, for filters and erasure.")
     service_tier: Literal["auto", "default"] | None = Field(None, description="Changes nothing.")
     prompt_cache_key: Text | None = Field(None, description="Changes nothing: prefixes are found by themselves.")

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
+from schemas.page_schema import Listed
 from schemas.tool_schema import ToolCallEntry
 
 
@@ -69,13 +70,13 @@ class CompletionUsage(BaseModel):
     prompt_tokens_details: PromptTokensDetails
 
 
-class ChatCompletion(BaseModel):
-    """All answers, whole. `created` is in seconds since 1970."""
+class ChatCompletion(Listed):
+    """All answers, whole. `created` is in seconds since 1970; log-probabilities are not stored."""
 
-    id: str
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
     choices: list[CompletionChoice]
     usage: CompletionUsage
     system_fingerprint: None = None
+    metadata: dict[str, str]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from schemas.completion_request_schema import CompletionRequest
 from schemas.completion_schema import (
     AssistantMessage,
     ChatCompletion,
@@ -17,27 +18,28 @@ from services.answer_delta import Answer, CallDelta, TokenChance
 from services.live_turn import LiveTurn, TurnEnd, Usage
 
 
-def completion_id(turn: LiveTurn) -> str:
+def completion_id(turn_id: str) -> str:
     """The name of a turn on these routes."""
-    return f"chatcmpl-{turn.id}"
+    return f"chatcmpl-{turn_id}"
 
 
-def completion(turn: LiveTurn, end: TurnEnd, model: str, *, logprobs: bool) -> ChatCompletion:
+def completion(turn: LiveTurn, end: TurnEnd, body: CompletionRequest) -> ChatCompletion:
     """All answers of a turn that has ended well; with log-probabilities, if they were asked for."""
     return ChatCompletion(
-        id=completion_id(turn),
+        id=completion_id(turn.id),
         created=int(turn.created_at.timestamp()),
-        model=model,
+        model=body.model,
         choices=[
             CompletionChoice(
                 index=index,
                 message=_message(answer),
-                logprobs=choice_logprobs(answer.chances) if logprobs else None,
+                logprobs=choice_logprobs(answer.chances) if body.logprobs else None,
                 finish_reason=reason,
             )
             for index, (answer, reason) in enumerate(zip(turn.answers, end.finish_reasons, strict=True))
         ],
         usage=completion_usage(end.usage),
+        metadata=body.metadata or {},
     )
 
 

@@ -20,7 +20,7 @@ class CompletionChunks:
     def __init__(self, turn: LiveTurn, model: str, *, include_usage: bool) -> None:
         """`include_usage`: one more chunk at the end says what was used, and all others that they do not."""
         created = int(turn.created_at.timestamp())
-        head = {"id": completion_id(turn), "object": "chat.completion.chunk", "created": created, "model": model}
+        head = {"id": completion_id(turn.id), "object": "chat.completion.chunk", "created": created, "model": model}
         self._head = b"data: " + _encode(head | {"system_fingerprint": None})[:-1] + b',"choices":['
         self._tail = (b'],"usage":null' if include_usage else b"]") + b"}\n\n"
         self._include_usage = include_usage

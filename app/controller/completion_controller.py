@@ -5,12 +5,13 @@ from fastapi import APIRouter, Request, Response
 from app.controller.auth import ChatCaller
 from app.controller.completion_answer import completion
 from app.controller.completion_chunks import CompletionChunks
-from app.controller.completion_request import ENDPOINT, chat_request
+from app.controller.completion_request import chat_request
 from app.controller.provided import Chat
 from app.controller.responses import REFUSALS
 from app.controller.sse import EventStream, limit_headers, whole
 from schemas.completion_request_schema import CompletionRequest
 from schemas.completion_schema import ChatCompletion
+from services.stored_completion_service import ENDPOINT
 
 router = APIRouter(tags=["chat completions"], responses=REFUSALS)
 
@@ -26,4 +27,4 @@ async def create_completion(
         return EventStream(turn, CompletionChunks(turn, body.model, include_usage=include_usage))
     end = await whole(turn, request)
     response.headers.update(limit_headers(turn))
-    return completion(turn, end, body.model, logprobs=bool(body.logprobs))
+    return completion(turn, end, body)

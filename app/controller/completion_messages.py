@@ -27,13 +27,14 @@ def _items(message: CompletionMessage) -> Iterator[SaidItem]:
         yield SaidItem(
             type="function_call_output",
             role="tool",
-            text=message.content or "",
+            text=message.content.text if message.content else "",
+            parts=message.content.parts if message.content else None,
             name=message.name,
             call_id=message.tool_call_id,
         )
         return
     if message.content is not None:
-        yield SaidItem(role=message.role, text=message.content)
+        yield SaidItem(role=message.role, text=message.content.text, parts=message.content.parts)
     for call in message.tool_calls or []:
         yield SaidItem(
             type="function_call",

@@ -11,8 +11,8 @@ from services.chat_request import ChatRequest, ParamNames
 from services.inference.engine import Constraint, JsonSchema, SamplingParams
 from services.inference.message import PromptError
 from services.inference.tool import Tool, ToolUse
+from services.stored_completion_service import ENDPOINT
 
-ENDPOINT = "/v1/chat/completions"
 _NAMES = {"prompt": "messages", "history": "messages"}
 # What is said, by whoever says it, is no parameter: it has a place of its own, or none.
 _SAID = {
@@ -31,6 +31,7 @@ def chat_request(body: CompletionRequest) -> ChatRequest:
         model=body.model,
         stateless=True,
         user=body.user,
+        stored=body.store is True,
         store=body.store,
         max_tokens=body.max_tokens if older else body.max_completion_tokens,
         sampling=_sampling(body),

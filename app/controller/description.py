@@ -14,6 +14,10 @@ def describe(app: FastAPI) -> None:
         for path in description["paths"].values():
             for operation in path.values():
                 operation["responses"].pop("422", None)
+                for parameter in operation.get("parameters", ()):
+                    if parameter["in"] == "query" and parameter["name"] == "metadata":
+                        # In the form that the framework takes for granted it would be a parameter for each key.
+                        parameter |= {"style": "deepObject", "explode": True}
         for schema in ("HTTPValidationError", "ValidationError"):
             description["components"]["schemas"].pop(schema, None)
         return description

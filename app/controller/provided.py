@@ -18,6 +18,7 @@ from services.history_service import HistoryService
 from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
+from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
 from services.token_service import TokenService
@@ -38,6 +39,7 @@ class Provided:
     stream_url_lifetime: timedelta
     tokens: TokenService
     history: HistoryService
+    stored_completions: StoredCompletionService
     erasure: ErasureService
     tenants: TenantService
     keys: KeyService
@@ -76,6 +78,10 @@ async def _history(request: Request) -> HistoryService:
     return (await provided(request)).history
 
 
+async def _stored_completions(request: Request) -> StoredCompletionService:
+    return (await provided(request)).stored_completions
+
+
 async def _erasure(request: Request) -> ErasureService:
     return (await provided(request)).erasure
 
@@ -111,6 +117,7 @@ Follower = Annotated[TurnFollower, Depends(_follower)]
 StreamTokens = Annotated[StreamAccess, Depends(_stream_access)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
+StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
 Tenants = Annotated[TenantService, Depends(_tenants)]
 Keys = Annotated[KeyService, Depends(_keys)]

@@ -58,7 +58,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "response_format",
     ),
     ({"response_format": {"type": "json_object"}, "tools": [WEATHER]}, "response_format"),
-    ({"store": True}, "store"),
+    ({"store": "yes"}, "store"),
     ({"reasoning_effort": "high"}, "reasoning_effort"),
     ({"functions": []}, "functions"),
     ({"service_tier": "priority"}, "service_tier"),

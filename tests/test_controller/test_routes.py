@@ -10,14 +10,16 @@ from fastapi.routing import APIRoute
 from app.main import create_app
 from app.settings import Settings
 from database.identifier import new_id
+from tests.openai_clients import CHAT, asking
 from tests.rows import TESTER
 from tests.service import NEW_MESSAGE, SECRET, Service, script
 
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 # Every id that a path may name. A new one fails below until it is made there of another tenant's.
-IDS = {"message_id", "conversation_id", "tenant_id", "key_id", "model"}
+IDS = {"message_id", "conversation_id", "completion_id", "tenant_id", "key_id", "model"}
 # What a route needs besides its path.
 QUERIES = {"/chat/users": {"user": "a user"}, "/admin/v1/tenants/{tenant_id}/users": {"user": "a user"}}
+BODIES: dict[str, dict[str, Any]] = {"/v1/chat/completions/{completion_id}": {"metadata": {}}}
 ADMIN = "/admin/"
 
 
@@ -71,7 +73,8 @@ async def their_ids(service: Service) -> dict[str, str]:
     """One id of each kind that belongs to the other tenant."""
     made = (await service.theirs.post(NEW_MESSAGE, json={"prompt": script("secret"), "user": "a user"})).json()
     (key,) = await service.keys.page(service.their_id, None, 1)
-    ids = {name: made[name] for name in ("message_id", "conversation_id")}
+    stored = (await service.theirs.post(CHAT, json=asking(script("secret"), store=True, user="a user"))).json()
+    ids = {name: made[name] for name in ("message_id", "conversation_id")} | {"completion_id": stored["id"]}
     # Models are no tenant's: any that is not there will do.
     return ids | {"tenant_id": service.their_id, "key_id": key.id, "model": new_id()}
 
@@ -87,12 +90,12 @@ async def test_another_tenants_id_answers_exactly_as_a_random_one(service: Servi
     for method, path in with_ids():
         random = dict.fromkeys(IDS, new_id())
         foreign, other = [
-            await service.ours.request(method, path.format(**ids), params=QUERIES.get(path), json={})
+            await service.ours.request(method, path.format(**ids), params=QUERIES.get(path), json=BODIES.get(path, {}))
             for ids in (theirs, random)
         ]
         assert_same(foreign, other)
         assert foreign.status_code == (403 if path.startswith(ADMIN) else 404), (method, path)
-    assert len((await service.theirs.get("/chat/get/messages/")).json()["messages"]) == 1
+    assert len((await service.theirs.get("/chat/get/messages/")).json()["messages"]) == 2
 
 
 async def test_an_administrator_finds_nothing_of_one_tenant_under_another(service: Service) -> None:
@@ -110,7 +113,7 @@ async def test_an_administrator_finds_nothing_of_one_tenant_under_another(servic
             ]
             assert_same(foreign, random)
             assert foreign.status_code == 404, (method, path, foreign.text)
-    assert len((await service.theirs.get("/chat/get/messages/")).json()["messages"]) == 1
+    assert len((await service.theirs.get("/chat/get/messages/")).json()["messages"]) == 2
 
 
 async def test_another_tenants_user_answers_exactly_as_a_random_one(service: Service) -> None:

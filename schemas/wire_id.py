@@ -1,0 +1,14 @@
+"""Ids as OpenAI's routes show them: with a prefix, which may be left out."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, StringConstraints
+
+_LENGTH = 32
+
+
+def _bare(shown: str) -> str:
+    return shown[-_LENGTH:]
+
+
+CompletionId = Annotated[str, StringConstraints(pattern=r"^(chatcmpl-)?[0-9a-f]{32}\z"), AfterValidator(_bare)]
