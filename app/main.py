@@ -31,6 +31,7 @@ from app.controller import (
 from app.controller.body_limit import BodyLimit
 from app.controller.cors import allow_origins
 from app.controller.description import describe
+from app.controller.entrance import Entrance
 from app.controller.provided import Provided
 from app.controller.request_id import RequestId
 from app.settings import Settings
@@ -134,6 +135,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         app.include_router(controller.router)
     install_handlers(app)
     describe(app)
+    app.add_middleware(Entrance)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     allow_origins(app, settings.origins)
     app.add_middleware(RequestId)

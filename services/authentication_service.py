@@ -1,7 +1,8 @@
 """API keys turned into principals."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from app.common.errors import Unauthenticated
@@ -28,6 +29,7 @@ class AuthenticationService:
         self._peppers = peppers
         self._clock = clock
         self._remembered: dict[str, tuple[Principal, float, datetime | None]] = {}
+        self._looking: dict[str, asyncio.Event] = {}
 
     async def authenticate(self, key: str | None) -> Principal:
         """The principal of a key. Raises Unauthenticated, in the same words for every cause."""
@@ -35,8 +37,22 @@ class AuthenticationService:
         if key is None or not may_exist(key):
             raise refusal
         hashes = self._peppers.hashes(key)
-        if (known := self._recall(hashes[0])) is not None:
-            return known
+        while (known := self._recall(hashes[0])) is None:
+            if (looking := self._looking.get(hashes[0])) is None:
+                return await self._look_up(hashes, refusal)
+            # Of a crowd that comes with one key, one asks the database. Who finds no principal then asks as well.
+            await looking.wait()
+        return known
+
+    async def _look_up(self, hashes: Sequence[str], refusal: Unauthenticated) -> Principal:
+        self._looking[hashes[0]] = found = asyncio.Event()
+        try:
+            return await self._read(hashes, refusal)
+        finally:
+            del self._looking[hashes[0]]
+            found.set()
+
+    async def _read(self, hashes: Sequence[str], refusal: Unauthenticated) -> Principal:
         read_at = self._clock()
         async with self._database.begin_global() as session:
             keys = KeyRepository(session)

@@ -8,7 +8,7 @@ from fastapi import Depends, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.common.errors import Forbidden
-from app.controller.provided import Authentication, StreamTokens
+from app.controller.provided import provided
 from schemas.chat_schema import StreamQuery
 from schemas.text import Id
 from services.audit_service import Actor
@@ -26,11 +26,12 @@ class Require:
 
     async def __call__(
         self,
-        authentication: Authentication,
+        request: Request,
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
         header: Annotated[str | None, Depends(_header)],
     ) -> Principal:
         """Raises Unauthenticated or Forbidden."""
+        authentication = (await provided(request)).authentication
         principal = await authentication.authenticate(bearer.credentials if bearer else header)
         if self.scope not in principal.scopes:
             raise Forbidden(f"The API key lacks the scope {self.scope.value!r}.")
@@ -53,17 +54,18 @@ class ListenerOf:
 async def _listener(
     message_id: Annotated[Id, Path()],
     query: Annotated[StreamQuery, Query()],
-    authentication: Authentication,
-    tokens: StreamTokens,
+    request: Request,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     header: Annotated[str | None, Depends(_header)],
 ) -> ListenerOf:
     """Whoever has a key for chat, or the turn's own token where no key can be sent."""
+    here = await provided(request)
     token, key = query.token, bearer.credentials if bearer else header
     if key is None and token is not None:
-        return ListenerOf(await tokens.tenant(token, message_id), lambda: tokens.tenant(token, message_id))
-    principal = await Require(Scope.CHAT)(authentication, bearer, header)
-    return ListenerOf(principal.tenant_id, lambda: authentication.authenticate(key))
+        tenant_id = await here.stream_access.tenant(token, message_id)
+        return ListenerOf(tenant_id, lambda: here.stream_access.tenant(token, message_id))
+    principal = await Require(Scope.CHAT)(request, bearer, header)
+    return ListenerOf(principal.tenant_id, lambda: here.authentication.authenticate(key))
 
 
 Listener = Annotated[ListenerOf, Depends(_listener)]

@@ -54,20 +54,12 @@ async def provided(request: Request) -> Provided:
     return cast("Provided", request.state.provided)
 
 
-async def _authentication(request: Request) -> AuthenticationService:
-    return (await provided(request)).authentication
-
-
 async def _chat(request: Request) -> ChatService:
     return (await provided(request)).chat
 
 
 async def _follower(request: Request) -> TurnFollower:
     return (await provided(request)).follower
-
-
-async def _stream_access(request: Request) -> StreamAccess:
-    return (await provided(request)).stream_access
 
 
 async def _tokens(request: Request) -> TokenService:
@@ -111,10 +103,8 @@ async def _zone(request: Request) -> tzinfo | None:
 
 
 Everything = Annotated[Provided, Depends(provided)]
-Authentication = Annotated[AuthenticationService, Depends(_authentication)]
 Chat = Annotated[ChatService, Depends(_chat)]
 Follower = Annotated[TurnFollower, Depends(_follower)]
-StreamTokens = Annotated[StreamAccess, Depends(_stream_access)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
 StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]

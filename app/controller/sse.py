@@ -116,6 +116,7 @@ async def disconnected(receive: Receive) -> None:
 
 async def whole(turn: LiveTurn, request: Request) -> TurnEnd:
     """Wait for a turn's end. Raises the error it ended with, or ClientDisconnect if the client left before."""
+    request.state.begun()
     ending = asyncio.create_task(turn.outcome())
     leaving = asyncio.create_task(disconnected(request.receive))
     try:
