@@ -25,6 +25,7 @@ from app.controller import (
     history_controller,
     model_controller,
     stored_completion_controller,
+    text_completion_controller,
     token_controller,
     usage_controller,
 )
@@ -52,6 +53,7 @@ from services.retention_service import RetentionService
 from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
 from services.turn_follower import TurnFollower
 from services.turn_journal import TurnJournal
@@ -67,6 +69,7 @@ _CONTROLLERS = (
     history_controller,
     model_controller,
     completion_controller,
+    text_completion_controller,
     stored_completion_controller,
     token_controller,
     usage_controller,
@@ -174,6 +177,7 @@ def _provided(
         follower=follower,
         stream_access=StreamAccess(database, secret, *settings.former_secrets),
         stream_url_lifetime=timedelta(seconds=settings.stream_url_seconds),
+        texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
         stored_completions=StoredCompletionService(database),

@@ -17,7 +17,7 @@ from services.choice import Choice
 from services.inference.codec import Codec, Codecs
 from services.inference.constraint import ConstraintError, check
 from services.inference.engine import Engine, EngineUnavailable, GenerationRequest, SamplingParams
-from services.inference.prompt import Message, PromptError
+from services.inference.prompt import Message
 from services.inference.tokenizer import TokenizerError
 from services.live_turn import LiveTurn
 from services.principal import Principal
@@ -107,12 +107,20 @@ class ChatService:
 
     async def codec(self) -> Codec:
         """The model's codec. Raises Unavailable without an engine, or for a model that is not for chat."""
+        codec = await self.text_codec()
+        if codec.refusal is not None:
+            message = f"The model cannot hold conversations: {codec.refusal}"
+            raise Unavailable(message, code="model_unusable") from codec.refusal
+        return codec
+
+    async def text_codec(self) -> Codec:
+        """The same, also for a model that only continues texts: it has a tokenizer, perhaps no prompt format."""
         try:
             return await self._codecs.of(self._engine.limits)
         except EngineUnavailable as error:
             raise _without_engine(error) from error
-        except (PromptError, TokenizerError) as error:
-            raise Unavailable(f"The model cannot hold conversations: {error}", code="model_unusable") from error
+        except TokenizerError as error:
+            raise Unavailable(f"The model's tokenizer cannot be used: {error}", code="model_unusable") from error
 
     async def start(self, principal: Principal, request: ChatRequest) -> StartedTurn:
         """Begin a turn; when this returns, its row is committed and the engine has a place for it.

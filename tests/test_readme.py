@@ -13,6 +13,7 @@ from app.settings import PREFIX, Settings
 from schemas.chat_schema import Answer, NewMessage
 from schemas.completion_request_schema import CompletionRequest
 from schemas.history_schema import HistoryQuery
+from schemas.text_completion_schema import TextCompletionRequest
 from tests.commands import REPOSITORY, argument_lists, check_command
 from tools.settings_table import with_table
 
@@ -94,6 +95,7 @@ def test_the_parameters_are_the_schemas(text: str) -> None:
     for start, schema in (
         ("**`POST /chat/new/message/`**", NewMessage),
         ("**`GET /chat/get/messages/`**", HistoryQuery),
+        ("**`POST /v1/completions`**", TextCompletionRequest),
     ):
         (paragraph,) = (one for one in paragraphs if one.startswith(start))
         assert schema.model_fields.keys() <= set(re.findall(r"`(\w+)`", paragraph))
@@ -105,7 +107,8 @@ def test_the_parameters_are_the_schemas(text: str) -> None:
 def test_what_openais_clients_may_send_is_listed(text: str) -> None:
     (section,) = re.findall(r"^## OpenAI.*?(?=^## )", text, re.MULTILINE | re.DOTALL)
     fields = CompletionRequest.model_fields.keys() - {"messages", "model"}
-    assert fields <= set(re.findall(r"`(\w+)(?:: \w+)?`", section))
+    of_chat, _, _ = section.partition("**`POST /v1/completions`**")
+    assert fields <= set(re.findall(r"`(\w+)(?:: \w+)?`", of_chat))
     (example,) = blocks(section, "py")
     compile(example, "README", "exec")
 

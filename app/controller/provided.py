@@ -21,6 +21,7 @@ from services.limit_service import LimitService
 from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
 from services.turn_follower import TurnFollower
 from services.usage_service import UsageService
@@ -37,6 +38,7 @@ class Provided:
     follower: TurnFollower
     stream_access: StreamAccess
     stream_url_lifetime: timedelta
+    texts: TextCompletionService
     tokens: TokenService
     history: HistoryService
     stored_completions: StoredCompletionService
@@ -60,6 +62,10 @@ async def _chat(request: Request) -> ChatService:
 
 async def _follower(request: Request) -> TurnFollower:
     return (await provided(request)).follower
+
+
+async def _texts(request: Request) -> TextCompletionService:
+    return (await provided(request)).texts
 
 
 async def _tokens(request: Request) -> TokenService:
@@ -105,6 +111,7 @@ async def _zone(request: Request) -> tzinfo | None:
 Everything = Annotated[Provided, Depends(provided)]
 Chat = Annotated[ChatService, Depends(_chat)]
 Follower = Annotated[TurnFollower, Depends(_follower)]
+Texts = Annotated[TextCompletionService, Depends(_texts)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
 StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
