@@ -24,7 +24,9 @@ from app.controller import (
     health_controller,
     history_controller,
     model_controller,
+    response_controller,
     stored_completion_controller,
+    stored_response_controller,
     text_completion_controller,
     token_controller,
     usage_controller,
@@ -49,6 +51,7 @@ from services.key_service import KeyService
 from services.key_token import Peppers
 from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
+from services.response_service import ResponseService
 from services.retention_service import RetentionService
 from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
@@ -69,6 +72,8 @@ _CONTROLLERS = (
     history_controller,
     model_controller,
     completion_controller,
+    response_controller,
+    stored_response_controller,
     text_completion_controller,
     stored_completion_controller,
     token_controller,
@@ -180,6 +185,7 @@ def _provided(
         texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
+        responses=ResponseService(database),
         stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
         tenants=TenantService(database),

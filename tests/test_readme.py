@@ -13,6 +13,7 @@ from app.settings import PREFIX, Settings
 from schemas.chat_schema import Answer, NewMessage
 from schemas.completion_request_schema import CompletionRequest
 from schemas.history_schema import HistoryQuery
+from schemas.response_request_schema import ResponseRequest
 from schemas.text_completion_schema import TextCompletionRequest
 from tests.commands import REPOSITORY, argument_lists, check_command
 from tools.settings_table import with_table
@@ -109,6 +110,9 @@ def test_what_openais_clients_may_send_is_listed(text: str) -> None:
     fields = CompletionRequest.model_fields.keys() - {"messages", "model"}
     of_chat, _, _ = section.partition("**`POST /v1/completions`**")
     assert fields <= set(re.findall(r"`(\w+)(?:: \w+)?`", of_chat))
+    _, _, of_responses = section.partition("**`POST /v1/responses`**")
+    fields = ResponseRequest.model_fields.keys() - {"model"}
+    assert fields <= set(re.findall(r"`(\w+)(?:: \w+)?`", of_responses))
     (example,) = blocks(section, "py")
     compile(example, "README", "exec")
 

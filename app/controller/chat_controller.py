@@ -69,6 +69,7 @@ def _chat_request(message: NewMessage) -> ChatRequest:
         ],
         conversation_id=message.conversation_id,
         background=message.background,
+        truncates=message.conversation_id is not None,
         user=message.user,
         store=message.store,
         max_tokens=message.max_tokens,

@@ -12,8 +12,6 @@ from services.live_turn import LiveTurn, TurnEnd, TurnEvent, Usage
 
 # Follows the offset in the id of the last event: whoever names that has seen all there is.
 SEEN_ALL = "-end"
-# After how many milliseconds a browser that lost the connection comes back.
-_RETRY = b"retry: 500\n"
 
 
 class ChatEvents:
@@ -23,7 +21,6 @@ class ChatEvents:
         """`offset`: code points of the text that came before; None writes no ids."""
         self._turn = turn
         self._offset = offset
-        self._first = b"" if offset is None else _RETRY
 
     def __call__(self, event: TurnEvent) -> bytes:
         """The bytes of an event."""
@@ -31,18 +28,14 @@ class ChatEvents:
             return self._text(event.text) if event.text else KEEP_ALIVE
         assert isinstance(event, TurnEnd)  # noqa: S101 - these routes offer no tools, so that nothing is called
         last = b"" if self._offset is None else f"id: {self._offset}{SEEN_ALL}\n".encode()
-        return self._began() + last + chat_event(self._end(event))
+        return last + chat_event(self._end(event))
 
     def _text(self, text: str) -> bytes:
         event = chat_event({"text": text, "message_id": self._turn.id})
         if self._offset is None:
             return event
         self._offset += len(text)
-        return b"%bid: %d\n%b" % (self._began(), self._offset, event)
-
-    def _began(self) -> bytes:
-        first, self._first = self._first, b""
-        return first
+        return b"id: %d\n%b" % (self._offset, event)
 
     def _end(self, end: TurnEnd) -> dict[str, Any]:
         turn = self._turn

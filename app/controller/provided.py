@@ -18,6 +18,7 @@ from services.history_service import HistoryService
 from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
+from services.response_service import ResponseService
 from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
@@ -41,6 +42,7 @@ class Provided:
     texts: TextCompletionService
     tokens: TokenService
     history: HistoryService
+    responses: ResponseService
     stored_completions: StoredCompletionService
     erasure: ErasureService
     tenants: TenantService
@@ -74,6 +76,10 @@ async def _tokens(request: Request) -> TokenService:
 
 async def _history(request: Request) -> HistoryService:
     return (await provided(request)).history
+
+
+async def _responses(request: Request) -> ResponseService:
+    return (await provided(request)).responses
 
 
 async def _stored_completions(request: Request) -> StoredCompletionService:
@@ -114,6 +120,7 @@ Follower = Annotated[TurnFollower, Depends(_follower)]
 Texts = Annotated[TextCompletionService, Depends(_texts)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
+Responses = Annotated[ResponseService, Depends(_responses)]
 StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
 Tenants = Annotated[TenantService, Depends(_tenants)]

@@ -34,6 +34,7 @@ class EventStream(Response):
         turn: LiveTurn,
         encode: Callable[[TurnEvent], bytes],
         *,
+        first: bytes = b"",
         offset: int = 0,
         headers: Mapping[str, str] | None = None,
         check: Callable[[], Awaitable[object]] | None = None,
@@ -43,6 +44,7 @@ class EventStream(Response):
         Args:
             turn: to listen to.
             encode: makes the bytes of an event, blank line included; of an empty delta, a sign of life.
+            first: sent before there is any.
             offset: code points of the text that are left out.
             headers: more of them.
             check: asked now and then whether the listener may still listen; raises Unauthenticated if not.
@@ -51,6 +53,7 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._turn = turn
         self._encode = encode
+        self._first = first
         self._offset = offset
         self._check = check
 
@@ -74,6 +77,8 @@ class EventStream(Response):
 
     async def _stream(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if self._first:
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
         clock = asyncio.get_running_loop().time
         checked_at = clock()
         async with aclosing(self._turn.events(KEEP_ALIVE_SECONDS, self._offset)) as events:
