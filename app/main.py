@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI
 
+from app.common.errors import ReadOnly
 from app.common.handlers import install_handlers
 from app.controller import (
     admin_audit_controller,
@@ -111,7 +112,9 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         turn_log = TurnLog(database, owner=instance, lease=lease)
         runner = TurnRunner(engine, turn_log)
         recovery = RecoveryService(database, turn_log, runner, lease=lease)
-        await recovery.recover(dead_owner=instance)
+        # A database that is being copied can be served, to be read; the recovery is tried again later.
+        with suppress(ReadOnly):
+            await recovery.recover(dead_owner=instance)
         app.state.runner = runner
         follower = TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds)
         journal = TurnJournal(database, runner)
