@@ -1,5 +1,7 @@
 """A response as it is shown again: from the rows of its turn."""
 
+from typing import Any
+
 from app.controller.response_answer import SERVER_ERROR, response_object, response_usage, shown_id
 from app.controller.response_items import wire_id
 from database.models import Item, Turn, TurnStatus
@@ -56,6 +58,12 @@ def shown(stored: StoredResponse) -> ResponseObject:
         output=[_output(item) for item in stored.output],
         usage=_usage(turn),
     )
+
+
+def unsaid(stored: StoredResponse) -> ResponseObject:
+    """The response before anything was said."""
+    blank: dict[str, Any] = {"incomplete_details": None, "error": None, "output": [], "usage": None}
+    return shown(stored).model_copy(update={"status": "in_progress", **blank})
 
 
 def input_item(item: Item) -> InputItemView:
