@@ -12,7 +12,11 @@ from database.repositories.history_repository import HistoryFilter, conditions
 
 # What is taken out, children last; of other tables with content nothing is, since they are counters or pass away.
 EXPORTED: tuple[type[Any], ...] = (Conversation, Turn, TurnText, Item)
-LEFT_OUT = {"limits": "a decision about this service", "usage": "sums of what was used here"}
+LEFT_OUT = {
+    "limits": "a decision about this service",
+    "usage": "sums of what was used here",
+    "turn_chunks": "text of turns that run",
+}
 
 
 @dataclass(frozen=True, slots=True)
