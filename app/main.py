@@ -47,6 +47,7 @@ from services.authentication_service import AuthenticationService
 from services.chat_service import ChatService
 from services.erasure_service import ErasureService
 from services.history_service import HistoryService
+from services.idempotency_service import IdempotencyService
 from services.inference.engine_client import EngineClient
 from services.key_service import KeyService
 from services.key_token import Peppers
@@ -119,14 +120,28 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         follower = TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds)
         journal = TurnJournal(database, runner)
         watch = TurnWatch(database, runner, owner=instance)
+        idempotency = IdempotencyService(
+            database, owner=instance, lease=lease, unheard_seconds=settings.unheard_seconds
+        )
         retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
         background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention, journal, watch)]
         try:
-            yield State(provided=_provided(settings, database, engine, runner, follower, secret))
+            yield State(
+                provided=_provided(
+                    settings,
+                    database,
+                    engine,
+                    runner,
+                    follower=follower,
+                    idempotency=idempotency,
+                    secret=secret,
+                )
+            )
         finally:
             await runner.drain(settings.shutdown_seconds)
             await runner.close()
             await follower.close()
+            await idempotency.close()
             for task in background:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -164,7 +179,9 @@ def _provided(
     database: Database,
     engine: EngineClient,
     runner: TurnRunner,
+    *,
     follower: TurnFollower,
+    idempotency: IdempotencyService,
     secret: bytes,
 ) -> Provided:
     chat = ChatService(
@@ -188,6 +205,7 @@ def _provided(
         texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
+        idempotency=idempotency,
         responses=ResponseService(database),
         stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
