@@ -20,16 +20,20 @@ from tests.test_services.test_inference.vocabularies import write_byte_level, wr
 NAME = "tiny-base"
 
 
-def write_model(directory: Path) -> Any:
-    """A random Llama without a chat template, and the same in memory; its tokenizer begins texts by a special token."""
+def write_model(directory: Path, *, marks_start: bool = True) -> Any:
+    """A random Llama without a chat template, and the same in memory.
+
+    `marks_start`: its tokenizer begins every text by a special token.
+    """
     write_byte_level(directory)
     file = str(directory / "tokenizer.json")
     tokenizer = Tokenizer.from_file(file)
     begin = "<|endoftext|>"
-    tokenizer.post_processor = TemplateProcessing(
-        single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, tokenizer.token_to_id(begin))]
-    )
-    tokenizer.save(file)
+    if marks_start:
+        tokenizer.post_processor = TemplateProcessing(
+            single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, tokenizer.token_to_id(begin))]
+        )
+        tokenizer.save(file)
     names = {"bos_token": begin, "eos_token": "<|im_end|>", "tokenizer_class": "PreTrainedTokenizerFast"}
     write_json(directory / "tokenizer_config.json", names)
     torch.manual_seed(11)
@@ -46,8 +50,8 @@ def write_model(directory: Path) -> Any:
 class Reference:
     """What transformers says of the model."""
 
-    def __init__(self, directory: Path) -> None:
-        self.model = write_model(directory)
+    def __init__(self, directory: Path, *, marks_start: bool = True) -> None:
+        self.model = write_model(directory, marks_start=marks_start)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(directory)
 
     def logprobs(self, ids: list[int]) -> torch.Tensor:
@@ -72,11 +76,13 @@ class Reference:
 
 
 @asynccontextmanager
-async def running_tiny_model(directory: Path, migrated_sqlite: Path) -> AsyncIterator[tuple[Service, Reference]]:
+async def running_tiny_model(
+    directory: Path, migrated_sqlite: Path, *, marks_start: bool = True
+) -> AsyncIterator[tuple[Service, Reference]]:
     """The service on the model, and what its numbers have to be."""
     model = directory / NAME
     model.mkdir()
-    reference = Reference(model)
+    reference = Reference(model, marks_start=marks_start)
     shutil.copy(migrated_sqlite, directory / "chatglm.db")
     with pytest.MonkeyPatch.context() as patch:
         # In bfloat16, which some processors multiply, numbers would be alike only roughly.
