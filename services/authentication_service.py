@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
-from app.common.errors import Unauthenticated
+from app.common.errors import ReadOnly, Unauthenticated
 from database.clock import now
 from database.models import ApiKey, Tenant
 from database.repositories.key_repository import KeyRepository
@@ -55,22 +56,24 @@ class AuthenticationService:
     async def _read(self, hashes: Sequence[str], refusal: Unauthenticated) -> Principal:
         read_at = self._clock()
         async with self._database.begin_global() as session:
-            keys = KeyRepository(session)
-            found = await keys.by_hash(hashes)
-            if found is None or not _is_valid(*found):
-                raise refusal
-            row, tenant = found
-            await self._touch(keys, row, hashes[0])
+            found = await KeyRepository(session).by_hash(hashes)
+        if found is None or not is_valid(*found):
+            raise refusal
+        row, tenant = found
+        await self._touch(row, hashes[0])
         principal = _principal(row, tenant)
         self._remember(hashes[0], principal, read_at + REMEMBERED_SECONDS, row.expires_at)
         return principal
 
-    async def _touch(self, keys: KeyRepository, row: ApiKey, hashed: str) -> None:
+    async def _touch(self, row: ApiKey, hashed: str) -> None:
         """Note the use, at most once a minute, and move the key to the current pepper."""
         at, pepper = now(), self._peppers.current
         since = at - _TOUCHED_EVERY
         if row.pepper_id != pepper.id or row.last_used_at is None or row.last_used_at < since:
-            await keys.touch(row, since, last_used_at=at, hash=hashed, pepper_id=pepper.id)
+            # What is stored can be read while nothing can be written, this note included.
+            with suppress(ReadOnly):
+                async with self._database.begin_global() as session:
+                    await KeyRepository(session).touch(row, since, last_used_at=at, hash=hashed, pepper_id=pepper.id)
 
     def _recall(self, hashed: str) -> Principal | None:
         principal, until, expires_at = self._remembered.get(hashed, (None, 0.0, None))
@@ -86,7 +89,8 @@ class AuthenticationService:
         self._remembered[hashed] = principal, until, expires_at
 
 
-def _is_valid(key: ApiKey, tenant: Tenant) -> bool:
+def is_valid(key: ApiKey, tenant: Tenant) -> bool:
+    """Whether this key of this tenant is let in now."""
     expired = key.expires_at is not None and key.expires_at <= now()
     return key.revoked_at is None and not expired and tenant.suspended_at is None
 
