@@ -16,6 +16,7 @@ LEFT_OUT = {
     "limits": "a decision about this service",
     "usage": "sums of what was used here",
     "turn_chunks": "text of turns that run",
+    "idempotency_keys": "answers to retries, for a day",
 }
 
 

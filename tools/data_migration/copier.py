@@ -99,7 +99,7 @@ async def _pages(side: Side, piece: Piece, after: Row | None) -> AsyncIterator[l
     try:
         while rows := await reading:
             some = rows[::_SAMPLE]
-            characters = sum(len(value) for row in some for value in row if isinstance(value, str))
+            characters = sum(len(value) for row in some for value in row if isinstance(value, str | bytes))
             fitting = _PAGE_CHARACTERS * len(some) // max(characters, 1)
             last, asked = key_of(piece.part, rows[-1]), size
             size = max(_SMALLEST_PAGE, min(fitting, size * 2, _LARGEST_PAGE))
