@@ -20,6 +20,8 @@ from app.controller import (
     admin_usage_controller,
     chat_controller,
     completion_controller,
+    conversation_controller,
+    conversation_item_controller,
     health_controller,
     history_controller,
     model_controller,
@@ -39,6 +41,7 @@ from database.session import Database
 from services.audit_service import AuditService
 from services.authentication_service import AuthenticationService
 from services.chat_service import ChatService
+from services.conversation_service import ConversationService
 from services.erasure_service import ErasureService
 from services.history_service import HistoryService
 from services.inference.engine_client import EngineClient
@@ -61,6 +64,8 @@ _CONTROLLERS = (
     model_controller,
     completion_controller,
     stored_completion_controller,
+    conversation_controller,
+    conversation_item_controller,
     token_controller,
     usage_controller,
     admin_tenant_controller,
@@ -154,6 +159,7 @@ def _provided(
         chat=chat,
         tokens=TokenService(chat),
         history=HistoryService(database),
+        conversations=ConversationService(database),
         stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
         tenants=TenantService(database),

@@ -13,6 +13,7 @@ from database.session import Database
 from services.audit_service import AuditService
 from services.authentication_service import AuthenticationService
 from services.chat_service import ChatService
+from services.conversation_service import ConversationService
 from services.erasure_service import ErasureService
 from services.history_service import HistoryService
 from services.inference.engine import Engine
@@ -34,6 +35,7 @@ class Provided:
     chat: ChatService
     tokens: TokenService
     history: HistoryService
+    conversations: ConversationService
     stored_completions: StoredCompletionService
     erasure: ErasureService
     tenants: TenantService
@@ -67,6 +69,10 @@ async def _history(request: Request) -> HistoryService:
 
 async def _stored_completions(request: Request) -> StoredCompletionService:
     return (await provided(request)).stored_completions
+
+
+async def _conversations(request: Request) -> ConversationService:
+    return (await provided(request)).conversations
 
 
 async def _erasure(request: Request) -> ErasureService:
@@ -103,6 +109,7 @@ Chat = Annotated[ChatService, Depends(_chat)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
 StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
+Conversations = Annotated[ConversationService, Depends(_conversations)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
 Tenants = Annotated[TenantService, Depends(_tenants)]
 Keys = Annotated[KeyService, Depends(_keys)]

@@ -3,7 +3,7 @@
 from sqlalchemy import delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from database.models import Turn, TurnStatus
+from database.models import Turn, TurnStatus, TurnText
 
 
 class TurnRepository:
@@ -20,6 +20,15 @@ class TurnRepository:
         """Whether there is such a turn and it runs."""
         statement = select(exists(select(Turn.id).where(Turn.id == turn_id, Turn.status == TurnStatus.RUNNING)))
         return bool(await self._session.scalar(statement))
+
+    async def runs_in(self, conversation_id: str) -> bool:
+        """Whether a turn of this conversation runs."""
+        running = select(Turn.id).where(Turn.conversation_id == conversation_id, Turn.status == TurnStatus.RUNNING)
+        return bool(await self._session.scalar(select(exists(running))))
+
+    async def text(self, turn_id: str) -> TurnText | None:
+        """What the log has of it."""
+        return await self._session.scalar(select(TurnText).where(TurnText.turn_id == turn_id))
 
     async def delete(self, turn_id: str) -> bool:
         """Erase with its text and items; whether there was one."""
