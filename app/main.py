@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI
 
+from app.common.errors import ReadOnly
 from app.common.handlers import install_handlers
 from app.controller import (
     admin_audit_controller,
@@ -25,13 +26,17 @@ from app.controller import (
     health_controller,
     history_controller,
     model_controller,
+    response_controller,
     stored_completion_controller,
+    stored_response_controller,
+    text_completion_controller,
     token_controller,
     usage_controller,
 )
 from app.controller.body_limit import BodyLimit
 from app.controller.cors import allow_origins
 from app.controller.description import describe
+from app.controller.entrance import Entrance
 from app.controller.provided import Provided
 from app.controller.request_id import RequestId
 from app.settings import Settings
@@ -49,9 +54,11 @@ from services.key_service import KeyService
 from services.key_token import Peppers
 from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
+from services.response_service import ResponseService
 from services.retention_service import RetentionService
 from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
 from services.turn_log import TurnLog
 from services.turn_runner import TurnRunner
@@ -63,6 +70,9 @@ _CONTROLLERS = (
     history_controller,
     model_controller,
     completion_controller,
+    response_controller,
+    stored_response_controller,
+    text_completion_controller,
     stored_completion_controller,
     conversation_controller,
     conversation_item_controller,
@@ -101,7 +111,9 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         turn_log = TurnLog(database, owner=instance, lease=lease)
         runner = TurnRunner(engine, turn_log)
         recovery = RecoveryService(database, turn_log, runner, lease=lease)
-        await recovery.recover(dead_owner=instance)
+        # A database that is being copied can be served, to be read; the recovery is tried again later.
+        with suppress(ReadOnly):
+            await recovery.recover(dead_owner=instance)
         app.state.runner = runner
         retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
         background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention)]
@@ -128,6 +140,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         app.include_router(controller.router)
     install_handlers(app)
     describe(app)
+    app.add_middleware(Entrance)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     allow_origins(app, settings.origins)
     app.add_middleware(RequestId)
@@ -157,9 +170,11 @@ def _provided(
         engine=engine,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
+        texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
         conversations=ConversationService(database),
+        responses=ResponseService(database),
         stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
         tenants=TenantService(database),

@@ -10,18 +10,18 @@ from msgspec.structs import replace
 from app.common.errors import InvalidRequest, NotFound, Unavailable
 from database.clock import now
 from database.identifier import new_id
-from database.repositories.turn_statements import READ_CONVERSATION
 from database.session import Database
 from services.chat_request import ChatRequest
 from services.choice import Choice
+from services.context_reader import ContextReader
 from services.inference.codec import Codec, Codecs
 from services.inference.constraint import ConstraintError, check
 from services.inference.engine import Engine, EngineUnavailable, GenerationRequest, SamplingParams
-from services.inference.prompt import Message, PromptError
+from services.inference.prompt import Message
 from services.inference.tokenizer import TokenizerError
 from services.live_turn import LiveTurn
 from services.principal import Principal
-from services.prompt_messages import UnmatchedCall, messages_of, with_whole_calls
+from services.prompt_messages import UnmatchedCall, messages_of
 from services.prompt_window import FittedPrompt, PromptWindow
 from services.said_item import SaidItem
 from services.token_chances import TokenChances
@@ -34,10 +34,11 @@ _SHORT = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedTurn:
-    """A turn that runs, and all that was said before its answer."""
+    """A turn that runs, all that was said before its answer, and whether it will be there by its id."""
 
     turn: LiveTurn
     messages: Sequence[Message]
+    stored: bool
 
 
 class ChatService:
@@ -60,14 +61,14 @@ class ChatService:
         """Put the parts together.
 
         Args:
-            database: for the conversations.
+            database: for what was said before.
             engine: for its limits.
             runner: runs what is planned here.
             model_name: the name clients see; None for the last part of the engine's.
             default_max_tokens: new tokens at the most when a request does not say.
             queue_seconds: the longest wait for the engine to begin.
         """
-        self._database = database
+        self._context = ContextReader(database)
         self._engine = engine
         self._runner = runner
         self._model_name = model_name
@@ -104,12 +105,20 @@ class ChatService:
 
     async def codec(self) -> Codec:
         """The model's codec. Raises Unavailable without an engine, or for a model that is not for chat."""
+        codec = await self.text_codec()
+        if codec.refusal is not None:
+            message = f"The model cannot hold conversations: {codec.refusal}"
+            raise Unavailable(message, code="model_unusable") from codec.refusal
+        return codec
+
+    async def text_codec(self) -> Codec:
+        """The same, also for a model that only continues texts: it has a tokenizer, perhaps no prompt format."""
         try:
             return await self._codecs.of(self._engine.limits)
         except EngineUnavailable as error:
             raise _without_engine(error) from error
-        except (PromptError, TokenizerError) as error:
-            raise Unavailable(f"The model cannot hold conversations: {error}", code="model_unusable") from error
+        except TokenizerError as error:
+            raise Unavailable(f"The model's tokenizer cannot be used: {error}", code="model_unusable") from error
 
     async def start(self, principal: Principal, request: ChatRequest) -> StartedTurn:
         """Begin a turn; when this returns, its row is committed and the engine has a place for it.
@@ -126,34 +135,29 @@ class ChatService:
         self.check_model(principal, request.model)
         keeps_text = _keeps_text(principal, request)
         sampling = await self._sampling(codec, request)
-        past, seen_length = await self._past(principal, request)
-        messages = _messages(request, past)
+        context = await self._context.read(principal, request)
+        messages = _messages(request, context.items)
         fitted = await self._fit(codec, request, messages)
         plan = self._plan(
             principal,
             request,
             codec,
-            seen_length=seen_length,
+            seen_length=context.length,
             fitted=fitted,
             sampling=sampling,
             keeps_text=keeps_text,
         )
-        return StartedTurn(turn=await self._runner.start(plan), messages=messages)
+        return StartedTurn(turn=await self._runner.start(plan), messages=messages, stored=plan.opening.stored)
 
-    async def _past(self, principal: Principal, request: ChatRequest) -> tuple[Sequence[SaidItem], int | None]:
-        if request.conversation_id is None:
-            return [], None
-        given = {"conversation_id": request.conversation_id}
-        rows = await self._database.run_prepared(principal.tenant_id, given, READ_CONVERSATION)
-        if not rows:
-            raise NotFound("There is no such conversation.", param="conversation_id", code="conversation_not_found")
-        length = rows[0][0]
-        items = [
-            SaidItem(type=type_, role=role, text=text, name=name, call_id=call_id)
-            for _, type_, role, text, name, call_id in rows
-            if type_ is not None
-        ]
-        return with_whole_calls(items), length
+    async def count(self, principal: Principal, request: ChatRequest) -> int:
+        """The tokens of the prompt that `start` would begin with, even if they are too many. Raises as `start`."""
+        codec = await self.codec()
+        self.check_model(principal, request.model)
+        await self._sampling(codec, request)
+        messages = _messages(request, (await self._context.read(principal, request)).items)
+        if request.truncates:
+            return len((await self._fit(codec, request, messages)).ids)
+        return len(await asyncio.to_thread(self._window(codec, request).render, messages))
 
     async def _sampling(self, codec: Codec, request: ChatRequest) -> SamplingParams:
         """How the engine is to draw. Raises InvalidRequest for what this model cannot do."""
@@ -164,25 +168,24 @@ class ChatService:
             raise InvalidRequest("The model has not learned to call tools.", param="tools")
         if sampling.constraint is not None:
             if offered:
-                raise InvalidRequest("Tools and a format do not go together.", param="response_format")
+                raise InvalidRequest("Tools and a format do not go together.", param=request.names.format)
             try:
                 # A large schema takes long enough to be felt by everybody else's streams.
                 await asyncio.to_thread(check, sampling.constraint)
             except ConstraintError as error:
-                raise InvalidRequest(str(error), param="response_format") from error
+                raise InvalidRequest(str(error), param=request.names.format) from error
         calls = codec.renderer.calls.constraint(request.tools) if codec.renderer.calls and offered else None
         stop_ids = frozenset[int]() if request.ignore_eos else codec.tokenizer.stop_ids
         return replace(sampling, stop_ids=stop_ids, constraint=calls or sampling.constraint)
 
-    async def _fit(self, codec: Codec, request: ChatRequest, messages: Sequence[Message]) -> FittedPrompt:
-        window = PromptWindow(
-            codec,
-            self.context_window,
-            self._default_max_tokens,
-            tools=request.tools,
-            names=request.names,
+    def _window(self, codec: Codec, request: ChatRequest) -> PromptWindow:
+        return PromptWindow(
+            codec, self.context_window, self._default_max_tokens, tools=request.tools, names=request.names
         )
-        fit = window.fit if request.conversation_id is None else window.fit_newest
+
+    async def _fit(self, codec: Codec, request: ChatRequest, messages: Sequence[Message]) -> FittedPrompt:
+        window = self._window(codec, request)
+        fit = window.fit_newest if request.truncates else window.fit
         if not request.tools.offered and sum(map(_size, messages)) <= _SHORT:
             return fit(messages, request.max_tokens)
         # Tokenizing a long prompt takes long enough to be felt by everybody else's streams.
@@ -201,6 +204,7 @@ class ChatService:
     ) -> TurnPlan:
         at = now()
         remembers = keeps_text and not request.stateless
+        stored = keeps_text and request.stored
         turn = LiveTurn(
             id=new_id(at),
             conversation_id=request.conversation_id or new_id(at) if remembers else None,
@@ -220,9 +224,10 @@ class ChatService:
             user=request.user,
             endpoint=request.endpoint,
             model=self.model,
-            parameters=request.parameters,
+            parameters={**request.parameters, **(request.shown if stored else {})},
             labels=request.metadata if keeps_text else {},
-            stored=request.stored,
+            stored=stored,
+            previous_id=request.previous_id,
             keeps_text=keeps_text,
             max_tokens=fitted.max_tokens * request.n,
         )
@@ -241,10 +246,11 @@ class ChatService:
 
 
 def _messages(request: ChatRequest, past: Sequence[SaidItem]) -> Sequence[Message]:
+    told = [] if request.instructions is None else [SaidItem(role="system", text=request.instructions)]
     try:
-        return messages_of([*past, *request.items])
+        return messages_of([*told, *past, *request.items])
     except UnmatchedCall as error:
-        param = request.names.history if request.conversation_id is None else "conversation_id"
+        param = request.names.history if request.conversation_id is None else request.names.conversation
         raise InvalidRequest(str(error), param=param) from error
 
 
@@ -271,5 +277,7 @@ def _keeps_text(principal: Principal, request: ChatRequest) -> bool:
     if request.store and not keeps:
         raise InvalidRequest("The tenant's policy is to keep only numbers.", param="store")
     if request.conversation_id is not None and not keeps:
-        raise InvalidRequest("What is not kept cannot continue a stored conversation.", param="conversation_id")
+        raise InvalidRequest(
+            "What is not kept cannot continue a stored conversation.", param=request.names.conversation
+        )
     return keeps

@@ -85,6 +85,11 @@ class LiveTurn:
         return fold(self._deltas, self.count)
 
     @property
+    def parts(self) -> Sequence[AnswerDelta]:
+        """All that was said so far in as few pieces as it takes, one answer after another."""
+        return merged(self._deltas)
+
+    @property
     def text(self) -> str:
         """All that was said so far, for the log; several answers with an empty line between them."""
         return "\n\n".join(answer.written() for answer in self.answers if answer.text or answer.calls)

@@ -35,6 +35,7 @@ class TurnOpening:
         history: what was brought along into a new conversation.
         items: what else the model is told, kept with its answer in a conversation, or where the turn is stored.
         seen_length: the length at which the conversation was read; None begins a new conversation with `history`.
+        previous_id: the stored response that it goes on from.
         labels: the caller's own.
         stored: whether the turn is there by its id afterwards.
         keeps_text: whether what is said is written, or only its numbers.
@@ -53,6 +54,7 @@ class TurnOpening:
     keeps_text: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     stored: bool = False
+    previous_id: str | None = None
 
 
 class TurnLog:
@@ -204,6 +206,7 @@ def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
         "parameters": opening.parameters,
         "labels": dict(opening.labels),
         "stored": opening.stored,
+        "previous_id": opening.previous_id,
         "prompt": opening.prompt,
         "prompt_tokens": turn.prompt_tokens,
         "dropped_turns": turn.dropped_turns,

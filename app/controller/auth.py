@@ -6,7 +6,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.common.errors import Forbidden
-from app.controller.provided import Authentication
+from app.controller.provided import provided
 from services.audit_service import Actor
 from services.principal import Principal, Scope
 
@@ -22,11 +22,12 @@ class Require:
 
     async def __call__(
         self,
-        authentication: Authentication,
+        request: Request,
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
         header: Annotated[str | None, Depends(_header)],
     ) -> Principal:
         """Raises Unauthenticated or Forbidden."""
+        authentication = (await provided(request)).authentication
         principal = await authentication.authenticate(bearer.credentials if bearer else header)
         if self.scope not in principal.scopes:
             raise Forbidden(f"The API key lacks the scope {self.scope.value!r}.")

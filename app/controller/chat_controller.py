@@ -57,6 +57,7 @@ def _chat_request(message: NewMessage) -> ChatRequest:
             SaidItem(role="user", text=message.prompt),
         ],
         conversation_id=message.conversation_id,
+        truncates=message.conversation_id is not None,
         user=message.user,
         store=message.store,
         max_tokens=message.max_tokens,

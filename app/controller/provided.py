@@ -19,8 +19,10 @@ from services.history_service import HistoryService
 from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
+from services.response_service import ResponseService
 from services.stored_completion_service import StoredCompletionService
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
 from services.usage_service import UsageService
 
@@ -33,9 +35,11 @@ class Provided:
     engine: Engine
     authentication: AuthenticationService
     chat: ChatService
+    texts: TextCompletionService
     tokens: TokenService
     history: HistoryService
     conversations: ConversationService
+    responses: ResponseService
     stored_completions: StoredCompletionService
     erasure: ErasureService
     tenants: TenantService
@@ -51,12 +55,12 @@ async def provided(request: Request) -> Provided:
     return cast("Provided", request.state.provided)
 
 
-async def _authentication(request: Request) -> AuthenticationService:
-    return (await provided(request)).authentication
-
-
 async def _chat(request: Request) -> ChatService:
     return (await provided(request)).chat
+
+
+async def _texts(request: Request) -> TextCompletionService:
+    return (await provided(request)).texts
 
 
 async def _tokens(request: Request) -> TokenService:
@@ -65,6 +69,10 @@ async def _tokens(request: Request) -> TokenService:
 
 async def _history(request: Request) -> HistoryService:
     return (await provided(request)).history
+
+
+async def _responses(request: Request) -> ResponseService:
+    return (await provided(request)).responses
 
 
 async def _stored_completions(request: Request) -> StoredCompletionService:
@@ -104,10 +112,11 @@ async def _zone(request: Request) -> tzinfo | None:
 
 
 Everything = Annotated[Provided, Depends(provided)]
-Authentication = Annotated[AuthenticationService, Depends(_authentication)]
 Chat = Annotated[ChatService, Depends(_chat)]
+Texts = Annotated[TextCompletionService, Depends(_texts)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
+Responses = Annotated[ResponseService, Depends(_responses)]
 StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
 Conversations = Annotated[ConversationService, Depends(_conversations)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]

@@ -24,12 +24,16 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, turn: LiveTurn, encode: Callable[[TurnEvent], bytes]) -> None:
-        """`encode` makes the bytes of an event, blank line included; of an empty delta, a sign of life."""
+    def __init__(self, turn: LiveTurn, encode: Callable[[TurnEvent], bytes], *, first: bytes = b"") -> None:
+        """`encode` makes the bytes of an event, blank line included; of an empty delta, a sign of life.
+
+        `first` is sent before there is any.
+        """
         super().__init__(headers={**_HEADERS, **limit_headers(turn)})
         del self.headers["content-length"]
         self._turn = turn
         self._encode = encode
+        self._first = first
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the last event, or until the client leaves."""
@@ -51,6 +55,8 @@ class EventStream(Response):
 
     async def _stream(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if self._first:
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
         async with aclosing(self._turn.events(idle=KEEP_ALIVE_SECONDS)) as events:
             async for event in events:
                 body, more = self._encode(event), not isinstance(event, TurnEnd)
@@ -70,6 +76,7 @@ async def disconnected(receive: Receive) -> None:
 
 async def whole(turn: LiveTurn, request: Request) -> TurnEnd:
     """Wait for a turn's end. Raises the error it ended with, or ClientDisconnect if the client left before."""
+    request.state.begun()
     ending = asyncio.create_task(turn.outcome())
     leaving = asyncio.create_task(disconnected(request.receive))
     try:

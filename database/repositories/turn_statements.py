@@ -45,8 +45,8 @@ _TURN = (
     insert(_turns).values(
         **_row(
             _turns,
-            "conversation_id key_id user endpoint model parameters labels stored prompt_tokens dropped_turns "
-            "created_at reserved_tokens reserved_at",
+            "conversation_id key_id user endpoint model parameters labels stored previous_id prompt_tokens "
+            "dropped_turns created_at reserved_tokens reserved_at",
             id="turn_id",
         ),
         status=TurnStatus.RUNNING.value,
