@@ -8,10 +8,10 @@ from fastapi import APIRouter, Path, Query
 from app.controller.auth import ChatCaller, HistoryEraser, HistoryReader
 from app.controller.conversation_controller import RowId
 from app.controller.conversation_view import conversation_view
+from app.controller.item_view import item_view
 from app.controller.provided import Conversations
 from app.controller.response_items import said_items
 from app.controller.responses import REFUSALS
-from app.controller.stored_response import input_item
 from database.models import Item
 from schemas.conversation_schema import ConversationView, IncludeQuery, ItemQuery, NewItems
 from schemas.response_schema import InputItemPage, InputItemView
@@ -46,7 +46,7 @@ async def get_item(
     row_id: RowId, item_id: _ItemRowId, _include: _Include, caller: HistoryReader, conversations: Conversations
 ) -> InputItemView:
     """Show one item."""
-    return input_item(await conversations.item(caller, row_id, item_id))
+    return item_view(await conversations.item(caller, row_id, item_id))
 
 
 @router.delete("/{item_id}")
@@ -58,6 +58,6 @@ async def delete_item(
 
 
 def _page(found: Sequence[Item], limit: int) -> InputItemPage:
-    data = [input_item(item) for item in found[:limit]]
+    data = [item_view(item) for item in found[:limit]]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     return InputItemPage(data=data, first_id=first, last_id=last, has_more=len(found) > limit)

@@ -64,7 +64,7 @@ async def test_items_are_shown_as_they_were_said(service: Service) -> None:
     assert [one["id"].partition("_")[0] for one in shown] == ["msg", "msg", "fc", "fco"]
     assert shown[1]["id"] != new[1]["id"]
     assert shown[1]["content"] == answer
-    assert "".join(part["text"] for part in shown[0]["content"]) == "Hello"
+    assert shown[0]["content"] == parts
     assert shown[2] == {"status": "completed", "id": shown[2]["id"], **CALL}
     assert shown[3] == {"status": "completed", "id": shown[3]["id"], **OUTPUT}
     for one in shown:

@@ -7,7 +7,7 @@ from openai import BadRequestError, ConflictError, NotFoundError
 
 from database.identifier import new_id
 from services.tenant_service import TenantService
-from tests.openai_clients import async_client
+from tests.openai_clients import MODEL, async_client
 from tests.rows import TESTER, a_conversation
 from tests.service import NEW_MESSAGE, Service, script
 from tests.whole_database import columns_holding, row_counts
@@ -99,6 +99,18 @@ async def test_what_was_said_on_v1_is_where_chat_goes_on(service: Service) -> No
     assert [one["content"] for one in answer["history"]] == ["before", body["prompt"], "after"]
     refused = await service.ours.post(NEW_MESSAGE, json=body | {"conversation_id": name})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "conversation_id")
+
+
+async def test_a_response_answers_in_a_conversation_that_was_made_here(service: Service) -> None:
+    async with async_client(service) as client:
+        name = (await client.conversations.create(items=[{"role": "developer", "content": "Be brief."}])).id
+        answer = await client.responses.create(model=MODEL, input=script("yes"), conversation=name)
+        items = (await client.conversations.items.list(name, order="asc")).data
+        assert [getattr(one, "role", None) for one in items] == ["developer", "user", "assistant"]
+        assert items[-1].id == answer.output[0].id
+        await client.conversations.delete(name)
+        with pytest.raises(NotFoundError):
+            await client.responses.retrieve(answer.id)
 
 
 async def test_conversations_are_listed_page_by_page_in_both_orders(service: Service) -> None:
