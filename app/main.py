@@ -20,6 +20,7 @@ from app.controller import (
     admin_tenant_controller,
     admin_usage_controller,
     chat_controller,
+    chat_stream_controller,
     completion_controller,
     conversation_controller,
     conversation_item_controller,
@@ -57,16 +58,21 @@ from services.recovery_service import RecoveryService
 from services.response_service import ResponseService
 from services.retention_service import RetentionService
 from services.stored_completion_service import StoredCompletionService
+from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
 from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
+from services.turn_follower import TurnFollower
+from services.turn_journal import TurnJournal
 from services.turn_log import TurnLog
 from services.turn_runner import TurnRunner
+from services.turn_watch import TurnWatch
 from services.usage_service import UsageService
 
 _CONTROLLERS = (
     health_controller,
     chat_controller,
+    chat_stream_controller,
     history_controller,
     model_controller,
     completion_controller,
@@ -115,12 +121,17 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         with suppress(ReadOnly):
             await recovery.recover(dead_owner=instance)
         app.state.runner = runner
+        follower = TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds)
+        journal = TurnJournal(database, runner)
+        watch = TurnWatch(database, runner, owner=instance)
         retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
-        background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention)]
+        background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention, journal, watch)]
         try:
-            yield State(provided=_provided(settings, database, engine, runner, secret))
+            yield State(provided=_provided(settings, database, engine, runner, follower, secret))
         finally:
+            await runner.drain(settings.shutdown_seconds)
             await runner.close()
+            await follower.close()
             for task in background:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -154,7 +165,12 @@ async def cancel_turns(app: FastAPI) -> None:
 
 
 def _provided(
-    settings: Settings, database: Database, engine: EngineClient, runner: TurnRunner, secret: bytes
+    settings: Settings,
+    database: Database,
+    engine: EngineClient,
+    runner: TurnRunner,
+    follower: TurnFollower,
+    secret: bytes,
 ) -> Provided:
     chat = ChatService(
         database,
@@ -163,6 +179,7 @@ def _provided(
         model_name=settings.model_name,
         default_max_tokens=settings.default_max_tokens,
         queue_seconds=settings.queue_seconds,
+        unheard_seconds=settings.unheard_seconds,
     )
     peppers = Peppers(secret, *settings.former_secrets)
     return Provided(
@@ -170,6 +187,9 @@ def _provided(
         engine=engine,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
+        follower=follower,
+        stream_access=StreamAccess(database, secret, *settings.former_secrets),
+        stream_url_lifetime=timedelta(seconds=settings.stream_url_seconds),
         texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),

@@ -57,7 +57,7 @@ class AuthenticationService:
         read_at = self._clock()
         async with self._database.begin_global() as session:
             found = await KeyRepository(session).by_hash(hashes)
-        if found is None or not _is_valid(*found):
+        if found is None or not is_valid(*found):
             raise refusal
         row, tenant = found
         await self._touch(row, hashes[0])
@@ -89,7 +89,8 @@ class AuthenticationService:
         self._remembered[hashed] = principal, until, expires_at
 
 
-def _is_valid(key: ApiKey, tenant: Tenant) -> bool:
+def is_valid(key: ApiKey, tenant: Tenant) -> bool:
+    """Whether this key of this tenant is let in now."""
     expired = key.expires_at is not None and key.expires_at <= now()
     return key.revoked_at is None and not expired and tenant.suspended_at is None
 

@@ -28,6 +28,7 @@ class ChatRequest:
         items: what is said, at least one item; in a stored conversation, what follows it.
         model: by the name clients see; None for the one that is there.
         conversation_id: the stored conversation to continue, which then is not stateless.
+        background: whether the turn runs on when nobody listens, and can be listened to from anywhere.
         previous_id: the stored response to go on from, by its turn; never beside a conversation.
         instructions: what the model is told first, in this turn alone.
         truncates: whether the oldest of a context that does not fit is left out.
@@ -50,6 +51,7 @@ class ChatRequest:
     parameters: dict[str, Any]
     model: str | None = None
     conversation_id: str | None = None
+    background: bool = False
     previous_id: str | None = None
     instructions: str | None = None
     truncates: bool = False

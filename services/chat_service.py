@@ -57,6 +57,7 @@ class ChatService:
         model_name: str | None,
         default_max_tokens: int,
         queue_seconds: float,
+        unheard_seconds: float,
     ) -> None:
         """Put the parts together.
 
@@ -67,6 +68,7 @@ class ChatService:
             model_name: the name clients see; None for the last part of the engine's.
             default_max_tokens: new tokens at the most when a request does not say.
             queue_seconds: the longest wait for the engine to begin.
+            unheard_seconds: how long a background turn runs on when nobody listens.
         """
         self._context = ContextReader(database)
         self._engine = engine
@@ -74,6 +76,7 @@ class ChatService:
         self._model_name = model_name
         self._default_max_tokens = default_max_tokens
         self._queue_seconds = queue_seconds
+        self._unheard_seconds = unheard_seconds
         self._codecs = Codecs()
         self.since = int(time.time())
 
@@ -125,7 +128,7 @@ class ChatService:
 
         Raises:
             NotFound: the conversation is not there, or not this tenant's; or the key may not use the model.
-            InvalidRequest: what the tenant's content policy forbids is asked for.
+            InvalidRequest: what the tenant's content policy forbids is asked for, or what cannot run in the background.
             ContextLengthExceeded: the prompt does not fit.
             Conflict: another turn of the conversation is running.
             RateLimited: limits of the key or the tenant do not allow it.
@@ -212,6 +215,8 @@ class ChatService:
             prompt_tokens=len(fitted.ids),
             count=request.n,
             dropped_turns=fitted.dropped_turns,
+            patience=self._unheard_seconds if request.background else 0.0,
+            resumable=request.background,
         )
         # What comes before the prompt of a new conversation was said in no turn of this service.
         brought = len(request.items) - 1 if remembers and request.conversation_id is None else 0
@@ -280,4 +285,9 @@ def _keeps_text(principal: Principal, request: ChatRequest) -> bool:
         raise InvalidRequest(
             "What is not kept cannot continue a stored conversation.", param=request.names.conversation
         )
+    if request.background and not keeps:
+        raise InvalidRequest("What is not kept cannot run in the background.", param="background")
+    if request.background and (request.n > 1 or request.tools.offered):
+        # Their text alone says where a listener has to go on.
+        raise InvalidRequest("Only one answer without tools can run in the background.", param="background")
     return keeps

@@ -12,6 +12,7 @@ from database.clock import now
 from database.driver import Rows
 from database.models import TurnStatus
 from database.repositories import turn_statements
+from database.repositories.chunk_statements import FORGET_CHUNKS, READ_CHUNKS
 from database.repositories.lease_repository import LeaseRepository
 from database.repositories.limit_statements import COLUMNS
 from database.repositories.turn_repository import TurnRepository
@@ -135,11 +136,13 @@ class TurnLog:
             given |= turn_statements.numbered(number, item)
         given["length"] = _length(opening) + len(items)
         tenant_id, ending = opening.principal.tenant_id, turn_statements.end(len(together), said=said)
-        if rest:
+        if rest or turn.resumable:
             async with self._database.begin_prepared(tenant_id) as transaction:
                 ((ended,),) = await transaction.run(given, ending)
-                if ended[0]:
+                if ended[0] and rest:
                     await transaction.each(rest, turn_statements.ADD_ITEM)
+                if ended[0] and turn.resumable:
+                    await transaction.run(given, FORGET_CHUNKS)
         else:
             (ended,) = await self._database.run_prepared(tenant_id, given, ending)
         if not ended[0]:
@@ -159,6 +162,7 @@ class TurnLog:
         )
         given = {
             "turn_id": turn.id,
+            "position": 0,
             "finish_reason": None,
             "error": None,
             **_counted(
@@ -168,7 +172,12 @@ class TurnLog:
             "key_id": turn.key_id,
             "model": turn.model,
         }
-        ((ended,),) = await self._database.run_prepared(tenant_id, given, turn_statements.INTERRUPT)
+        async with self._database.begin_prepared(tenant_id) as transaction:
+            # The pieces are read once no more of them can be added.
+            ((ended,),), chunks = await transaction.run(given, turn_statements.INTERRUPT, READ_CHUNKS)
+            if ended and chunks:
+                said = {"response": "".join(text for _, text in chunks)}
+                await transaction.run(given | said, turn_statements.REMEMBER, FORGET_CHUNKS)
         return bool(ended)
 
     async def renew(self, turn_ids: list[str]) -> None:

@@ -4,7 +4,7 @@ Coroutines all: whatever else a route depends on, the framework calls in a threa
 """
 
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -21,20 +21,25 @@ from services.key_service import KeyService
 from services.limit_service import LimitService
 from services.response_service import ResponseService
 from services.stored_completion_service import StoredCompletionService
+from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
 from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
+from services.turn_follower import TurnFollower
 from services.usage_service import UsageService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provided:
-    """Everything a route may use. `zone` is None for the machine's own."""
+    """Everything a route may use. `zone` is None for the machine's own; a `stream_url` is valid for its lifetime."""
 
     database: Database
     engine: Engine
     authentication: AuthenticationService
     chat: ChatService
+    follower: TurnFollower
+    stream_access: StreamAccess
+    stream_url_lifetime: timedelta
     texts: TextCompletionService
     tokens: TokenService
     history: HistoryService
@@ -57,6 +62,10 @@ async def provided(request: Request) -> Provided:
 
 async def _chat(request: Request) -> ChatService:
     return (await provided(request)).chat
+
+
+async def _follower(request: Request) -> TurnFollower:
+    return (await provided(request)).follower
 
 
 async def _texts(request: Request) -> TextCompletionService:
@@ -113,6 +122,7 @@ async def _zone(request: Request) -> tzinfo | None:
 
 Everything = Annotated[Provided, Depends(provided)]
 Chat = Annotated[ChatService, Depends(_chat)]
+Follower = Annotated[TurnFollower, Depends(_follower)]
 Texts = Annotated[TextCompletionService, Depends(_texts)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]

@@ -30,6 +30,14 @@ class TurnRepository:
         """What the log has of it."""
         return await self._session.scalar(select(TurnText).where(TurnText.turn_id == turn_id))
 
+    async def with_response(self, turn_id: str) -> tuple[Turn, str] | None:
+        """The turn of that id and what it answered, so far as that is stored; None if only its numbers are kept."""
+        statement = (
+            select(Turn, TurnText.response).join(TurnText, TurnText.turn_id == Turn.id).where(Turn.id == turn_id)
+        )
+        found = (await self._session.execute(statement)).first()
+        return None if found is None else (found[0], found[1])
+
     async def delete(self, turn_id: str) -> bool:
         """Erase with its text and items; whether there was one."""
         statement = delete(Turn).where(Turn.id == turn_id).returning(Turn.id)

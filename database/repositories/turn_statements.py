@@ -110,6 +110,7 @@ _RELEASE = delete(_leases).where(_leases.c.turn_id == given("turn_id", _leases.c
 _GROWN = given("length", _conversations.c.length)
 # The only row says whether the turn still ran; if not, nothing is done.
 INTERRUPT = Prepared(_RELEASE, _ending, *SETTLE, guard=_still(_running))
+REMEMBER = Prepared(_REMEMBER)
 
 
 @cache
