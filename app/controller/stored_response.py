@@ -1,13 +1,16 @@
 """A response as it is shown again: from the rows of its turn."""
 
+from typing import Any
+
 from app.controller.item_view import output_view
-from app.controller.response_answer import SERVER_ERROR, response_object, response_usage
+from app.controller.response_answer import SERVER_ERROR, response_object, response_usage, shown_id
 from database.models import Turn, TurnStatus
 from schemas.response_schema import (
     IncompleteDetails,
     ResponseFailure,
     ResponseObject,
     ResponseStatus,
+    ResponseUsage,
 )
 from services.live_turn import Usage
 from services.response_service import StoredResponse
@@ -35,7 +38,7 @@ def shown(stored: StoredResponse) -> ResponseObject:
         turn.created_at,
         turn.parameters,
         conversation_id=turn.conversation_id,
-        previous_response_id=None if previous is None else f"resp_{previous}",
+        previous_response_id=previous and shown_id(previous),
         status="incomplete" if cut else _STATUSES[turn.status],
         incomplete_details=IncompleteDetails(reason="max_output_tokens") if cut else None,
         error=_FAILURES.get(TurnStatus(turn.status)),
@@ -48,7 +51,13 @@ def shown(stored: StoredResponse) -> ResponseObject:
     )
 
 
-def _usage(turn: Turn) -> object:
+def unsaid(stored: StoredResponse) -> ResponseObject:
+    """The response before anything was said."""
+    blank: dict[str, Any] = {"incomplete_details": None, "error": None, "output": [], "usage": None}
+    return shown(stored).model_copy(update={"status": "in_progress", **blank})
+
+
+def _usage(turn: Turn) -> ResponseUsage | None:
     if turn.status == TurnStatus.RUNNING:
         return None
     return response_usage(
