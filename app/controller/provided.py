@@ -16,6 +16,7 @@ from services.chat_service import ChatService
 from services.conversation_service import ConversationService
 from services.erasure_service import ErasureService
 from services.history_service import HistoryService
+from services.idempotency_service import IdempotencyService
 from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
@@ -44,6 +45,7 @@ class Provided:
     tokens: TokenService
     history: HistoryService
     conversations: ConversationService
+    idempotency: IdempotencyService
     responses: ResponseService
     stored_completions: StoredCompletionService
     erasure: ErasureService
