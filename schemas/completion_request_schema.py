@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from schemas.completion_message_schema import CompletionMessage
 from schemas.metadata import Metadata
@@ -58,16 +67,21 @@ _NEEDS = {"top_logprobs": "logprobs", "stream_options": "stream", "tool_choice":
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 StopString = Annotated[Text, Field(min_length=1, max_length=256)]
 Stops = Annotated[
-    list[StopString], Field(max_length=4), BeforeValidator(_listed, json_schema_input_type=str | list[str])
+    list[StopString],
+    Field(max_length=4),
+    BeforeValidator(_listed, json_schema_input_type=StopString | Annotated[list[StopString], Field(max_length=4)]),
 ]
-TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}\z")]
+TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+
+_QUESTION: JsonValue = {"role": "user", "content": "What is the capital of France?"}
+_EXAMPLES: list[JsonValue] = [{"model": "chatglm3-6b", "messages": [_QUESTION], "max_tokens": 100}]
 
 
 class CompletionRequest(BaseModel):
     """A conversation, and how to go on with it."""
 
-    model_config = _STRICT
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": _EXAMPLES})
 
     messages: list[CompletionMessage] = Field(min_length=1)
     model: Name

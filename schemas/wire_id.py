@@ -11,4 +11,4 @@ def _bare(shown: str) -> str:
     return shown[-_LENGTH:]
 
 
-CompletionId = Annotated[str, StringConstraints(pattern=r"^(chatcmpl-)?[0-9a-f]{32}\z"), AfterValidator(_bare)]
+CompletionId = Annotated[str, StringConstraints(pattern=r"^(chatcmpl-)?[0-9a-f]{32}$"), AfterValidator(_bare)]

@@ -11,7 +11,7 @@ from app.common.handlers import error_envelope
 from app.controller.auth import ChatCaller
 from app.controller.local_time import local_time
 from app.controller.provided import Chat, Zone
-from app.controller.responses import REFUSALS
+from app.controller.responses import REFUSALS, also
 from app.controller.sse import KEEP_ALIVE, EventStream, limit_headers, whole
 from schemas.chat_schema import Answer, NewMessage, SaidMessage, TokenUsage
 from services.answer_delta import TextDelta, written
@@ -27,7 +27,7 @@ _EVENT_STREAM = "text/event-stream"
 
 
 @router.post("/new/message", include_in_schema=False, response_model=Answer)
-@router.post("/new/message/", response_model=Answer, responses=REFUSALS)
+@router.post("/new/message/", response_model=Answer, responses={**REFUSALS, **also("text/event-stream")})
 async def new_message(
     message: NewMessage,
     request: Request,
