@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI
 
+from app.common.errors import ReadOnly
 from app.common.handlers import install_handlers
 from app.controller import (
     admin_audit_controller,
@@ -19,17 +20,22 @@ from app.controller import (
     admin_tenant_controller,
     admin_usage_controller,
     chat_controller,
+    chat_stream_controller,
     completion_controller,
     health_controller,
     history_controller,
     model_controller,
+    response_controller,
     stored_completion_controller,
+    stored_response_controller,
+    text_completion_controller,
     token_controller,
     usage_controller,
 )
 from app.controller.body_limit import BodyLimit
 from app.controller.cors import allow_origins
 from app.controller.description import describe
+from app.controller.entrance import Entrance
 from app.controller.provided import Provided
 from app.controller.request_id import RequestId
 from app.settings import Settings
@@ -46,20 +52,30 @@ from services.key_service import KeyService
 from services.key_token import Peppers
 from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
+from services.response_service import ResponseService
 from services.retention_service import RetentionService
 from services.stored_completion_service import StoredCompletionService
+from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
+from services.turn_follower import TurnFollower
+from services.turn_journal import TurnJournal
 from services.turn_log import TurnLog
 from services.turn_runner import TurnRunner
+from services.turn_watch import TurnWatch
 from services.usage_service import UsageService
 
 _CONTROLLERS = (
     health_controller,
     chat_controller,
+    chat_stream_controller,
     history_controller,
     model_controller,
     completion_controller,
+    response_controller,
+    stored_response_controller,
+    text_completion_controller,
     stored_completion_controller,
     token_controller,
     usage_controller,
@@ -96,14 +112,21 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         turn_log = TurnLog(database, owner=instance, lease=lease)
         runner = TurnRunner(engine, turn_log)
         recovery = RecoveryService(database, turn_log, runner, lease=lease)
-        await recovery.recover(dead_owner=instance)
+        # A database that is being copied can be served, to be read; the recovery is tried again later.
+        with suppress(ReadOnly):
+            await recovery.recover(dead_owner=instance)
         app.state.runner = runner
+        follower = TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds)
+        journal = TurnJournal(database, runner)
+        watch = TurnWatch(database, runner, owner=instance)
         retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
-        background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention)]
+        background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention, journal, watch)]
         try:
-            yield State(provided=_provided(settings, database, engine, runner, secret))
+            yield State(provided=_provided(settings, database, engine, runner, follower, secret))
         finally:
+            await runner.drain(settings.shutdown_seconds)
             await runner.close()
+            await follower.close()
             for task in background:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -123,6 +146,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         app.include_router(controller.router)
     install_handlers(app)
     describe(app)
+    app.add_middleware(Entrance)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     allow_origins(app, settings.origins)
     app.add_middleware(RequestId)
@@ -136,7 +160,12 @@ async def cancel_turns(app: FastAPI) -> None:
 
 
 def _provided(
-    settings: Settings, database: Database, engine: EngineClient, runner: TurnRunner, secret: bytes
+    settings: Settings,
+    database: Database,
+    engine: EngineClient,
+    runner: TurnRunner,
+    follower: TurnFollower,
+    secret: bytes,
 ) -> Provided:
     chat = ChatService(
         database,
@@ -145,6 +174,7 @@ def _provided(
         model_name=settings.model_name,
         default_max_tokens=settings.default_max_tokens,
         queue_seconds=settings.queue_seconds,
+        unheard_seconds=settings.unheard_seconds,
     )
     peppers = Peppers(secret, *settings.former_secrets)
     return Provided(
@@ -152,8 +182,13 @@ def _provided(
         engine=engine,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
+        follower=follower,
+        stream_access=StreamAccess(database, secret, *settings.former_secrets),
+        stream_url_lifetime=timedelta(seconds=settings.stream_url_seconds),
+        texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
+        responses=ResponseService(database),
         stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
         tenants=TenantService(database),

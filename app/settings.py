@@ -119,6 +119,15 @@ class Settings(BaseSettings):
         "refused (503) unless it is the only one. Default: 2,048 for each request that may run or wait.",
     )
     queue_seconds: float = Field(30.0, gt=0, le=3600, description="Longest wait for a place, in seconds.")
+    unheard_seconds: float = Field(
+        600.0,
+        ge=1,
+        le=86_400,
+        description="How long a background turn runs on after its last listener left, in seconds.",
+    )
+    stream_url_seconds: float = Field(
+        3600.0, ge=1, le=86_400, description="How long a `stream_url` is valid, in seconds."
+    )
     default_max_tokens: int = Field(1024, ge=1, description="New tokens at the most when a request does not say.")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body.")
     # Longer than a turn may wait for the engine and the database before its lease is written.

@@ -14,6 +14,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from database.driver import SqliteConnection
 
+# How the sessions of a running service are told from those of tools.
+SERVICE_NAME = "chatglm-api"
 _LAST_USED = "last used"
 _TRUSTED_SECONDS = 30.0
 
@@ -43,7 +45,7 @@ def database_url(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def create_engine(url: str, *, pool_size: int = 10, timeout: float = 10.0, name: str = "chatglm-api") -> AsyncEngine:
+def create_engine(url: str, *, pool_size: int = 10, timeout: float = 10.0, name: str = SERVICE_NAME) -> AsyncEngine:
     """An engine for SQLite or PostgreSQL.
 
     Args:

@@ -14,6 +14,7 @@ from database.engine import create_engine
 from database.session import Database
 
 _ROOT = Path(__file__).parent.parent
+MIGRATIONS = str(_ROOT / "migrations")
 
 
 def alembic_config(url: str) -> Config:
@@ -38,16 +39,22 @@ def downgrade(url: str, revision: str) -> None:
 async def is_current(engine: AsyncEngine) -> bool:
     """Whether the database has every migration, and none that this version does not know."""
     async with engine.connect() as connection:
-        return await connection.run_sync(_heads) == set(ScriptDirectory(str(_ROOT / "migrations")).get_heads())
+        return await connection.run_sync(current_heads) == set(ScriptDirectory(MIGRATIONS).get_heads())
+
+
+async def reach(engine: AsyncEngine) -> None:
+    """Raises Unavailable if the database is not there."""
+    await Database(engine).ping()
 
 
 async def _reach(url: str) -> None:
-    database = Database(create_engine(url, pool_size=1))
+    engine = create_engine(url, pool_size=1, name="chatglm-tools")
     try:
-        await database.ping()
+        await reach(engine)
     finally:
-        await database.close()
+        await engine.dispose()
 
 
-def _heads(connection: Connection) -> set[str]:
+def current_heads(connection: Connection) -> set[str]:
+    """The newest migrations that this database has."""
     return set(MigrationContext.configure(connection).get_current_heads())

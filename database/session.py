@@ -14,9 +14,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
-from app.common.errors import Unavailable
+from app.common.errors import ReadOnly, Unavailable
 from database.driver import DriverTransaction, PostgresTransaction, Rows, SqliteConnection, SqliteTransaction
 from database.prepared import Prepared
+from database.read_only import refuses_writes
 from database.tenancy import TENANT, GuardedSession, TenantViolation
 from database.tenant_connections import TenantConnections
 
@@ -236,13 +237,21 @@ def _told() -> Iterator[None]:
     except _UNREACHABLE as error:
         raise Unavailable("The database cannot be reached; try again.", retry_after=1) from error
     except DBAPIError as error:
+        if refuses_writes(error.orig):
+            raise _read_only() from error
         if error.connection_invalidated or _is_passing(error.orig):
             raise Unavailable("The database cannot answer now; try again.", retry_after=1) from error
         raise
     except asyncpg.PostgresError as error:
+        if refuses_writes(error):
+            raise _read_only() from error
         if _is_passing(error):
             raise Unavailable("The database cannot answer now; try again.", retry_after=1) from error
         raise
+
+
+def _read_only() -> ReadOnly:
+    return ReadOnly("The database is being copied, and read-only until that is done; try again.", retry_after=10)
 
 
 def _is_passing(error: BaseException | None) -> bool:

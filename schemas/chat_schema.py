@@ -29,6 +29,9 @@ class NewMessage(BaseModel):
         None, description="What was said before; never together with conversation_id."
     )
     stream: bool | None = Field(None, description="Default false; with `Accept: text/event-stream`, one event.")
+    background: bool = Field(
+        default=False, description="Answer 202 at once; the turn runs on, and its events are those of `stream_url`."
+    )
     conversation_id: Id | None = Field(
         None, description="Continue this stored conversation; without it a new one begins."
     )
@@ -41,6 +44,12 @@ class NewMessage(BaseModel):
     def _one_past(self) -> "NewMessage":
         if self.history is not None and self.conversation_id is not None:
             raise ValueError("history and conversation_id cannot be given together")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_answer(self) -> "NewMessage":
+        if self.background and self.stream:
+            raise ValueError("background and stream cannot be given together: stream_url is the stream")
         return self
 
 
@@ -72,3 +81,30 @@ class Answer(BaseModel):
     usage: TokenUsage
     finish_reason: str
     dropped_turns: int = Field(description="The conversation's oldest turns for which the prompt had no room.")
+
+
+class BackgroundTurn(BaseModel):
+    """A turn that runs in the background. Its `stream_url` reads it without a key, and nothing else."""
+
+    message_id: str
+    conversation_id: str | None
+    stream_url: str
+    time: str
+
+
+class StreamQuery(BaseModel):
+    """Where to go on listening, and the right to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: str | None = Field(None, max_length=512, description="Stands for a key; part of `stream_url`.")
+    offset: int | None = Field(
+        None, ge=0, le=2**31 - 1, description="Code points of the text that the caller has; Last-Event-ID goes before."
+    )
+
+
+class StoppedTurn(BaseModel):
+    """A turn that was to be cancelled, and how it ended: it may have been faster."""
+
+    message_id: str
+    status: str

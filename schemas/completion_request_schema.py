@@ -2,24 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from schemas.completion_message_schema import CompletionMessage
 from schemas.metadata import Metadata
+from schemas.sampling_schema import SamplingFields
 from schemas.text import Name, Text
 from schemas.tool_schema import AnyToolChoice, JsonObject, ToolChoice, ToolEntry
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_LARGEST = (1 << 63) - 1
 
 
 class StreamOptions(BaseModel):
@@ -57,50 +48,24 @@ class ResponseFormat(BaseModel):
         return self
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 # What has an effect only beside another field, which stands before it.
 _NEEDS = {"top_logprobs": "logprobs", "stream_options": "stream", "tool_choice": "tools"}
-
-Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
-StopString = Annotated[Text, Field(min_length=1, max_length=256)]
-Stops = Annotated[
-    list[StopString],
-    Field(max_length=4),
-    BeforeValidator(_listed, json_schema_input_type=StopString | Annotated[list[StopString], Field(max_length=4)]),
-]
-TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
-Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 
 _QUESTION: JsonValue = {"role": "user", "content": "What is the capital of France?"}
 _EXAMPLES: list[JsonValue] = [{"model": "chatglm3-6b", "messages": [_QUESTION], "max_tokens": 100}]
 
 
-class CompletionRequest(BaseModel):
+class CompletionRequest(SamplingFields):
     """A conversation, and how to go on with it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": _EXAMPLES})
+    model_config = ConfigDict(json_schema_extra={"examples": _EXAMPLES})
 
     messages: list[CompletionMessage] = Field(min_length=1)
     model: Name
     max_tokens: int | None = Field(None, ge=1, description="The older name of max_completion_tokens.")
     max_completion_tokens: int | None = Field(None, ge=1, description="New tokens of each answer at the most.")
-    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
-    top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
-    n: int | None = Field(None, ge=1, le=128, description="How many answers.")
-    stop: Stops | None = None
-    seed: int | None = Field(None, ge=-_LARGEST, le=_LARGEST)
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    logit_bias: dict[TokenId, Bias] | None = Field(None, max_length=1024)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    top_k: int | None = Field(None, ge=0, le=1_000_000, description="0 keeps all tokens.")
-    min_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
-    repetition_penalty: float | None = Field(None, gt=0, le=10, allow_inf_nan=False)
-    ignore_eos: bool | None = Field(None, description="Go on where the model would end its answer.")
     tools: list[ToolEntry] | None = Field(None, max_length=128)
     tool_choice: AnyToolChoice | None = None
     parallel_tool_calls: bool | None = Field(None, description="False ends an answer after its first call.")

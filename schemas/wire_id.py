@@ -12,3 +12,4 @@ def _bare(shown: str) -> str:
 
 
 CompletionId = Annotated[str, StringConstraints(pattern=r"^(chatcmpl-)?[0-9a-f]{32}$"), AfterValidator(_bare)]
+ResponseId = Annotated[str, StringConstraints(pattern=r"^(resp_)?[0-9a-f]{32}$"), AfterValidator(_bare)]

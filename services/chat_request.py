@@ -16,6 +16,8 @@ class ParamNames:
     prompt: str = "prompt"
     history: str = "history"
     max_tokens: str = "max_tokens"
+    format: str = "response_format"
+    conversation: str = "conversation_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,10 @@ class ChatRequest:
         items: what is said, at least one item; in a stored conversation, what follows it.
         model: by the name clients see; None for the one that is there.
         conversation_id: the stored conversation to continue, which then is not stateless.
+        background: whether the turn runs on when nobody listens, and can be listened to from anywhere.
+        previous_id: the stored response to go on from, by its turn; never beside a conversation.
+        instructions: what the model is told first, in this turn alone.
+        truncates: whether the oldest of a context that does not fit is left out.
         stateless: whether the items are kept as a conversation (False), or none outlives its turn.
         stored: whether the turn is there by its id afterwards, with all that the model was told.
         store: whether what is said is kept; None for what the tenant's policy says.
@@ -36,6 +42,7 @@ class ChatRequest:
         one_call: whether an answer ends after its first tool call.
         ignore_eos: whether the model's own end of an answer does not end it.
         parameters: what the caller set, by the names of its route, for the log.
+        shown: what else a stored turn shows again, kept only with what is said.
         metadata: the caller's own labels, for the log.
     """
 
@@ -44,6 +51,10 @@ class ChatRequest:
     parameters: dict[str, Any]
     model: str | None = None
     conversation_id: str | None = None
+    background: bool = False
+    previous_id: str | None = None
+    instructions: str | None = None
+    truncates: bool = False
     stateless: bool = False
     stored: bool = False
     user: str | None = None
@@ -55,6 +66,7 @@ class ChatRequest:
     stops: tuple[str, ...] = ()
     one_call: bool = False
     ignore_eos: bool = False
+    shown: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     names: ParamNames = field(default_factory=ParamNames)
 

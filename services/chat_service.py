@@ -10,18 +10,18 @@ from msgspec.structs import replace
 from app.common.errors import InvalidRequest, NotFound, Unavailable
 from database.clock import now
 from database.identifier import new_id
-from database.repositories.turn_statements import READ_CONVERSATION
 from database.session import Database
 from services.chat_request import ChatRequest
 from services.choice import Choice
+from services.context_reader import ContextReader
 from services.inference.codec import Codec, Codecs
 from services.inference.constraint import ConstraintError, check
 from services.inference.engine import Engine, EngineUnavailable, GenerationRequest, SamplingParams
-from services.inference.prompt import Message, PromptError
+from services.inference.prompt import Message
 from services.inference.tokenizer import TokenizerError
 from services.live_turn import LiveTurn
 from services.principal import Principal
-from services.prompt_messages import UnmatchedCall, messages_of, with_whole_calls
+from services.prompt_messages import UnmatchedCall, messages_of
 from services.prompt_window import FittedPrompt, PromptWindow
 from services.said_item import SaidItem
 from services.token_chances import TokenChances
@@ -34,10 +34,11 @@ _SHORT = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedTurn:
-    """A turn that runs, and all that was said before its answer."""
+    """A turn that runs, all that was said before its answer, and whether it will be there by its id."""
 
     turn: LiveTurn
     messages: Sequence[Message]
+    stored: bool
 
 
 class ChatService:
@@ -56,23 +57,26 @@ class ChatService:
         model_name: str | None,
         default_max_tokens: int,
         queue_seconds: float,
+        unheard_seconds: float,
     ) -> None:
         """Put the parts together.
 
         Args:
-            database: for the conversations.
+            database: for what was said before.
             engine: for its limits.
             runner: runs what is planned here.
             model_name: the name clients see; None for the last part of the engine's.
             default_max_tokens: new tokens at the most when a request does not say.
             queue_seconds: the longest wait for the engine to begin.
+            unheard_seconds: how long a background turn runs on when nobody listens.
         """
-        self._database = database
+        self._context = ContextReader(database)
         self._engine = engine
         self._runner = runner
         self._model_name = model_name
         self._default_max_tokens = default_max_tokens
         self._queue_seconds = queue_seconds
+        self._unheard_seconds = unheard_seconds
         self._codecs = Codecs()
         self.since = int(time.time())
 
@@ -104,19 +108,27 @@ class ChatService:
 
     async def codec(self) -> Codec:
         """The model's codec. Raises Unavailable without an engine, or for a model that is not for chat."""
+        codec = await self.text_codec()
+        if codec.refusal is not None:
+            message = f"The model cannot hold conversations: {codec.refusal}"
+            raise Unavailable(message, code="model_unusable") from codec.refusal
+        return codec
+
+    async def text_codec(self) -> Codec:
+        """The same, also for a model that only continues texts: it has a tokenizer, perhaps no prompt format."""
         try:
             return await self._codecs.of(self._engine.limits)
         except EngineUnavailable as error:
             raise _without_engine(error) from error
-        except (PromptError, TokenizerError) as error:
-            raise Unavailable(f"The model cannot hold conversations: {error}", code="model_unusable") from error
+        except TokenizerError as error:
+            raise Unavailable(f"The model's tokenizer cannot be used: {error}", code="model_unusable") from error
 
     async def start(self, principal: Principal, request: ChatRequest) -> StartedTurn:
         """Begin a turn; when this returns, its row is committed and the engine has a place for it.
 
         Raises:
             NotFound: the conversation is not there, or not this tenant's; or the key may not use the model.
-            InvalidRequest: what the tenant's content policy forbids is asked for.
+            InvalidRequest: what the tenant's content policy forbids is asked for, or what cannot run in the background.
             ContextLengthExceeded: the prompt does not fit.
             Conflict: another turn of the conversation is running.
             RateLimited: limits of the key or the tenant do not allow it.
@@ -126,34 +138,29 @@ class ChatService:
         self.check_model(principal, request.model)
         keeps_text = _keeps_text(principal, request)
         sampling = await self._sampling(codec, request)
-        past, seen_length = await self._past(principal, request)
-        messages = _messages(request, past)
+        context = await self._context.read(principal, request)
+        messages = _messages(request, context.items)
         fitted = await self._fit(codec, request, messages)
         plan = self._plan(
             principal,
             request,
             codec,
-            seen_length=seen_length,
+            seen_length=context.length,
             fitted=fitted,
             sampling=sampling,
             keeps_text=keeps_text,
         )
-        return StartedTurn(turn=await self._runner.start(plan), messages=messages)
+        return StartedTurn(turn=await self._runner.start(plan), messages=messages, stored=plan.opening.stored)
 
-    async def _past(self, principal: Principal, request: ChatRequest) -> tuple[Sequence[SaidItem], int | None]:
-        if request.conversation_id is None:
-            return [], None
-        given = {"conversation_id": request.conversation_id}
-        rows = await self._database.run_prepared(principal.tenant_id, given, READ_CONVERSATION)
-        if not rows:
-            raise NotFound("There is no such conversation.", param="conversation_id", code="conversation_not_found")
-        length = rows[0][0]
-        items = [
-            SaidItem(type=type_, role=role, text=text, name=name, call_id=call_id)
-            for _, type_, role, text, name, call_id in rows
-            if type_ is not None
-        ]
-        return with_whole_calls(items), length
+    async def count(self, principal: Principal, request: ChatRequest) -> int:
+        """The tokens of the prompt that `start` would begin with, even if they are too many. Raises as `start`."""
+        codec = await self.codec()
+        self.check_model(principal, request.model)
+        await self._sampling(codec, request)
+        messages = _messages(request, (await self._context.read(principal, request)).items)
+        if request.truncates:
+            return len((await self._fit(codec, request, messages)).ids)
+        return len(await asyncio.to_thread(self._window(codec, request).render, messages))
 
     async def _sampling(self, codec: Codec, request: ChatRequest) -> SamplingParams:
         """How the engine is to draw. Raises InvalidRequest for what this model cannot do."""
@@ -164,25 +171,24 @@ class ChatService:
             raise InvalidRequest("The model has not learned to call tools.", param="tools")
         if sampling.constraint is not None:
             if offered:
-                raise InvalidRequest("Tools and a format do not go together.", param="response_format")
+                raise InvalidRequest("Tools and a format do not go together.", param=request.names.format)
             try:
                 # A large schema takes long enough to be felt by everybody else's streams.
                 await asyncio.to_thread(check, sampling.constraint)
             except ConstraintError as error:
-                raise InvalidRequest(str(error), param="response_format") from error
+                raise InvalidRequest(str(error), param=request.names.format) from error
         calls = codec.renderer.calls.constraint(request.tools) if codec.renderer.calls and offered else None
         stop_ids = frozenset[int]() if request.ignore_eos else codec.tokenizer.stop_ids
         return replace(sampling, stop_ids=stop_ids, constraint=calls or sampling.constraint)
 
-    async def _fit(self, codec: Codec, request: ChatRequest, messages: Sequence[Message]) -> FittedPrompt:
-        window = PromptWindow(
-            codec,
-            self.context_window,
-            self._default_max_tokens,
-            tools=request.tools,
-            names=request.names,
+    def _window(self, codec: Codec, request: ChatRequest) -> PromptWindow:
+        return PromptWindow(
+            codec, self.context_window, self._default_max_tokens, tools=request.tools, names=request.names
         )
-        fit = window.fit if request.conversation_id is None else window.fit_newest
+
+    async def _fit(self, codec: Codec, request: ChatRequest, messages: Sequence[Message]) -> FittedPrompt:
+        window = self._window(codec, request)
+        fit = window.fit_newest if request.truncates else window.fit
         if not request.tools.offered and sum(map(_size, messages)) <= _SHORT:
             return fit(messages, request.max_tokens)
         # Tokenizing a long prompt takes long enough to be felt by everybody else's streams.
@@ -201,6 +207,7 @@ class ChatService:
     ) -> TurnPlan:
         at = now()
         remembers = keeps_text and not request.stateless
+        stored = keeps_text and request.stored
         turn = LiveTurn(
             id=new_id(at),
             conversation_id=request.conversation_id or new_id(at) if remembers else None,
@@ -208,6 +215,8 @@ class ChatService:
             prompt_tokens=len(fitted.ids),
             count=request.n,
             dropped_turns=fitted.dropped_turns,
+            patience=self._unheard_seconds if request.background else 0.0,
+            resumable=request.background,
         )
         # What comes before the prompt of a new conversation was said in no turn of this service.
         brought = len(request.items) - 1 if remembers and request.conversation_id is None else 0
@@ -220,9 +229,10 @@ class ChatService:
             user=request.user,
             endpoint=request.endpoint,
             model=self.model,
-            parameters=request.parameters,
+            parameters={**request.parameters, **(request.shown if stored else {})},
             labels=request.metadata if keeps_text else {},
-            stored=request.stored,
+            stored=stored,
+            previous_id=request.previous_id,
             keeps_text=keeps_text,
             max_tokens=fitted.max_tokens * request.n,
         )
@@ -241,10 +251,11 @@ class ChatService:
 
 
 def _messages(request: ChatRequest, past: Sequence[SaidItem]) -> Sequence[Message]:
+    told = [] if request.instructions is None else [SaidItem(role="system", text=request.instructions)]
     try:
-        return messages_of([*past, *request.items])
+        return messages_of([*told, *past, *request.items])
     except UnmatchedCall as error:
-        param = request.names.history if request.conversation_id is None else "conversation_id"
+        param = request.names.history if request.conversation_id is None else request.names.conversation
         raise InvalidRequest(str(error), param=param) from error
 
 
@@ -271,5 +282,12 @@ def _keeps_text(principal: Principal, request: ChatRequest) -> bool:
     if request.store and not keeps:
         raise InvalidRequest("The tenant's policy is to keep only numbers.", param="store")
     if request.conversation_id is not None and not keeps:
-        raise InvalidRequest("What is not kept cannot continue a stored conversation.", param="conversation_id")
+        raise InvalidRequest(
+            "What is not kept cannot continue a stored conversation.", param=request.names.conversation
+        )
+    if request.background and not keeps:
+        raise InvalidRequest("What is not kept cannot run in the background.", param="background")
+    if request.background and (request.n > 1 or request.tools.offered):
+        # Their text alone says where a listener has to go on.
+        raise InvalidRequest("Only one answer without tools can run in the background.", param="background")
     return keeps

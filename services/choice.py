@@ -60,6 +60,8 @@ class Choice:
         if self.finish_reason is not None:
             return []
         self.tokens = end.completion_tokens
+        if self._chances is not None:
+            self._chances.push_stop(end)
         deltas = self._last(cut=end.reason == "length")
         if self.finish_reason is None:
             self.finish_reason = "tool_calls" if self._calls and end.reason == "stop" else end.reason

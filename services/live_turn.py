@@ -1,6 +1,7 @@
 """A turn while it lives: the answers so far, for whoever listens, and how it ended."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -54,7 +55,11 @@ class LiveTurn:
         count: how many answers it has.
         cached_tokens: of the prompt, those that were not computed again, once it is known.
         completion_tokens: tokens so far.
-        unheard: set when the last listener has left.
+        unheard: set when the turn is to be cancelled: at once when the last listener has left, or as `patience` says.
+        patience: for how many seconds it runs on when nobody listens.
+        resumable: whether its text is written while it runs, for those who listen elsewhere or later.
+        left_at: when the last listener left, in monotonic seconds; before the first one, when it was made.
+        stopped: what listeners are told if it was cancelled by request.
         dropped_turns: the conversation's oldest turns that the prompt has no room for.
         charged_at: the time whose minute, day and month limits were charged, once they were.
         allowance: what they leave then.
@@ -74,6 +79,10 @@ class LiveTurn:
     completion_tokens: int = 0
     first_token_at: datetime | None = None
     unheard: asyncio.Event = field(default_factory=asyncio.Event)
+    patience: float = 0.0
+    resumable: bool = False
+    left_at: float = field(default_factory=time.monotonic)
+    stopped: AppError | None = None
     _deltas: list[AnswerDelta] = field(default_factory=list)
     _end: TurnEnd | None = None
     _waiting: list[asyncio.Future[bool]] = field(default_factory=list)
@@ -83,6 +92,11 @@ class LiveTurn:
     def answers(self) -> list[Answer]:
         """The answers so far."""
         return fold(self._deltas, self.count)
+
+    @property
+    def parts(self) -> Sequence[AnswerDelta]:
+        """All that was said so far in as few pieces as it takes, one answer after another."""
+        return merged(self._deltas)
 
     @property
     def text(self) -> str:
@@ -100,11 +114,31 @@ class LiveTurn:
         self._end = end
         self._notify()
 
-    async def events(self, idle: float | None = None) -> AsyncGenerator[TurnEvent, None]:
+    def since(self, read: int) -> Sequence[AnswerDelta]:
+        """All deltas but the first `read`."""
+        return self._deltas[read:]
+
+    def is_unheard(self, patience: float) -> bool:
+        """Whether nobody has listened here for so many seconds."""
+        return self._listeners == 0 and time.monotonic() - self.left_at >= patience
+
+    def leave(self) -> None:
+        """Say that somebody does not listen, or no longer: a turn without patience ends if nobody else does."""
+        if self._listeners == 0:
+            self.left_at = time.monotonic()
+            if self.patience == 0:
+                self.unheard.set()
+
+    def stop(self, why: AppError) -> None:
+        """Cancel it; listeners are told why."""
+        self.stopped = why
+        self.unheard.set()
+
+    async def events(self, idle: float | None = None, offset: int = 0) -> AsyncGenerator[TurnEvent, None]:
         """The events from the first on. What came while a slow listener was away comes in one piece.
 
         After `idle` seconds without news an empty delta comes, for a listener that has to show that it lives.
-        A listener that stops before the last event has left; when none is left, `unheard` is set.
+        A listener that stops before the last event has left. Of the text the first `offset` code points are left out.
         """
         self._listeners += 1
         read = 0
@@ -114,7 +148,13 @@ class LiveTurn:
                     new = self._deltas[read:]
                     read += len(new)
                     for delta in merged(new):
-                        yield delta
+                        if offset and isinstance(delta, TextDelta):
+                            rest = delta.text[offset:]
+                            offset -= len(delta.text) - len(rest)
+                            if rest:
+                                yield TextDelta(rest, delta.index)
+                        else:
+                            yield delta
                 elif self._end is not None:
                     yield self._end
                     return
@@ -122,8 +162,7 @@ class LiveTurn:
                     yield TextDelta("")
         finally:
             self._listeners -= 1
-            if self._listeners == 0:
-                self.unheard.set()
+            self.leave()
 
     async def outcome(self) -> TurnEnd:
         """The fold of the events: `answers` are whole then. Raises the error of a turn that did not end well."""

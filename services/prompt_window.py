@@ -44,7 +44,7 @@ class PromptWindow:
 
     def fit(self, messages: Sequence[Message], max_tokens: int | None) -> FittedPrompt:
         """All of the messages. Raises ContextLengthExceeded if they do not fit with `max_tokens` new ones."""
-        ids = self._render(messages)
+        ids = self.render(messages)
         return self._fitted(ids, max_tokens, 0)
 
     def fit_newest(self, messages: Sequence[Message], max_tokens: int | None) -> FittedPrompt:
@@ -57,7 +57,7 @@ class PromptWindow:
         reserve = max_tokens if max_tokens is not None else min(self._default, self._window // 2)
 
         def without(dropped: int) -> list[int]:
-            return self._render([*messages[:leading], *messages[starts[dropped] :]])
+            return self.render([*messages[:leading], *messages[starts[dropped] :]])
 
         # Every message costs a token at least, so that what is further back can never fit.
         candidates = range(max(0, len(starts) - self._window), len(starts))
@@ -68,7 +68,8 @@ class PromptWindow:
         dropped = candidates[min(1 + fits, len(candidates) - 1)]
         return self._fitted(without(dropped), max_tokens, dropped)
 
-    def _render(self, messages: Sequence[Message]) -> list[int]:
+    def render(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt, however long. Raises InvalidRequest for messages that the model has no prompt for."""
         try:
             return self._codec.renderer.render(messages, self._tools)
         except PromptError as error:

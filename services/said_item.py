@@ -51,14 +51,13 @@ def answer_items(turn_id: str, answers: Sequence[Answer], finish_reasons: Sequen
     said: list[SaidItem] = []
     for index, answer in enumerate(answers):
         is_whole = bool(finish_reasons) and finish_reasons[index] != "length"
-        last = len(answer.calls)
         if answer.text or not answer.calls:
             said.append(
                 SaidItem(
                     id=answer_item_id(turn_id, index, 0),
                     role="assistant",
                     text=answer.text,
-                    status="completed" if is_whole or last else "incomplete",
+                    status="completed" if is_whole or answer.calls else "incomplete",
                     answer=index,
                 )
             )
@@ -70,7 +69,6 @@ def answer_items(turn_id: str, answers: Sequence[Answer], finish_reasons: Sequen
                 text=delta.call.arguments,
                 name=delta.call.name,
                 call_id=delta.id,
-                status="completed" if is_whole or number < last else "incomplete",
                 answer=index,
             )
             for number, delta in enumerate(answer.calls, 1)

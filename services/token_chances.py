@@ -3,14 +3,16 @@
 from collections import deque
 
 from services.answer_delta import TokenChance
-from services.inference.engine import TokenLogprobs
+from services.inference.engine import End, TokenLogprobs
 from services.inference.tokenizer import Tokenizer
 
 
 class TokenChances:
     """Holds the chances of one answer's tokens until the text that they wrote is released."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, shows_stop: bool = False) -> None:
+        """`shows_stop`: whether the token that ends the answer has a chance, although it writes nothing."""
+        self._shows_stop = shows_stop
         self._bytes = tokenizer.token_bytes
         self._specials = {token: name for name, token in tokenizer.specials.items()}
         self._held: deque[TokenChance] = deque()
@@ -20,6 +22,11 @@ class TokenChances:
     def push(self, token_ids: list[int], logprobs: list[TokenLogprobs]) -> None:
         """Take note of tokens, one entry each."""
         self._held += map(self.chance, token_ids, logprobs)
+
+    def push_stop(self, end: End) -> None:
+        """Take note of the token that ended the answer, where such tokens are shown."""
+        if self._shows_stop and end.stop_id is not None and end.stop_logprobs is not None:
+            self.push([end.stop_id], [end.stop_logprobs])
 
     def release(self, text: str) -> tuple[TokenChance, ...]:
         """The chances of the tokens in which this text, which follows all that was released before, is written."""

@@ -33,7 +33,7 @@ class TokenService:
         Raises NotFound for a model that the caller may not use, Unavailable without one.
         """
         self._chat.check_model(principal, model)
-        codec = await self._chat.codec()
+        codec = await self._chat.text_codec()
         return self._tokens(codec.tokenizer, await asyncio.to_thread(codec.tokenizer.encode, text))
 
     async def render(
@@ -53,17 +53,23 @@ class TokenService:
     async def decode(self, principal: Principal, model: str | None, ids: Sequence[int]) -> str:
         """The text of these ids, special tokens by their names. Raises as `encode`, and InvalidRequest for no ids."""
         self._chat.check_model(principal, model)
-        codec = await self._chat.codec()
+        codec = await self._chat.text_codec()
         if any(token >= len(codec.tokenizer.token_bytes) for token in ids):
             raise InvalidRequest("The model has no such token.", param="tokens", code="invalid_value")
-        text = b"".join(_pieces(codec.tokenizer, ids)).decode("utf-8", "replace")
-        return text.removeprefix(" ") if codec.tokenizer.strips_leading_space else text
+        return spelled(codec.tokenizer, ids)
 
     def _tokens(self, tokenizer: Tokenizer, ids: list[int]) -> Tokens:
         names = [piece.decode("utf-8", "replace") for piece in _pieces(tokenizer, ids)]
         return Tokens(ids=ids, names=names, context_window=self._chat.context_window)
 
 
+def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """The text of ids, special tokens by their names; an id beyond the vocabulary stands for nothing."""
+    text = b"".join(_pieces(tokenizer, ids)).decode("utf-8", "replace")
+    return text.removeprefix(" ") if tokenizer.strips_leading_space else text
+
+
 def _pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[bytes]:
     specials = {token: name.encode() for name, token in tokenizer.specials.items()}
-    return [tokenizer.token_bytes[token] or specials.get(token, b"") for token in ids]
+    table = tokenizer.token_bytes
+    return [(table[token] if token < len(table) else b"") or specials.get(token, b"") for token in ids]

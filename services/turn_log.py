@@ -12,6 +12,7 @@ from database.clock import now
 from database.driver import Rows
 from database.models import TurnStatus
 from database.repositories import turn_statements
+from database.repositories.chunk_statements import FORGET_CHUNKS, READ_CHUNKS
 from database.repositories.lease_repository import LeaseRepository
 from database.repositories.limit_statements import COLUMNS
 from database.repositories.turn_repository import TurnRepository
@@ -35,6 +36,7 @@ class TurnOpening:
         history: what was brought along into a new conversation.
         items: what else the model is told, kept with its answer in a conversation, or where the turn is stored.
         seen_length: the length at which the conversation was read; None begins a new conversation with `history`.
+        previous_id: the stored response that it goes on from.
         labels: the caller's own.
         stored: whether the turn is there by its id afterwards.
         keeps_text: whether what is said is written, or only its numbers.
@@ -53,6 +55,7 @@ class TurnOpening:
     keeps_text: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     stored: bool = False
+    previous_id: str | None = None
 
 
 class TurnLog:
@@ -133,11 +136,13 @@ class TurnLog:
             given |= turn_statements.numbered(number, item)
         given["length"] = _length(opening) + len(items)
         tenant_id, ending = opening.principal.tenant_id, turn_statements.end(len(together), said=said)
-        if rest:
+        if rest or turn.resumable:
             async with self._database.begin_prepared(tenant_id) as transaction:
                 ((ended,),) = await transaction.run(given, ending)
-                if ended[0]:
+                if ended[0] and rest:
                     await transaction.each(rest, turn_statements.ADD_ITEM)
+                if ended[0] and turn.resumable:
+                    await transaction.run(given, FORGET_CHUNKS)
         else:
             (ended,) = await self._database.run_prepared(tenant_id, given, ending)
         if not ended[0]:
@@ -157,6 +162,7 @@ class TurnLog:
         )
         given = {
             "turn_id": turn.id,
+            "position": 0,
             "finish_reason": None,
             "error": None,
             **_counted(
@@ -166,7 +172,12 @@ class TurnLog:
             "key_id": turn.key_id,
             "model": turn.model,
         }
-        ((ended,),) = await self._database.run_prepared(tenant_id, given, turn_statements.INTERRUPT)
+        async with self._database.begin_prepared(tenant_id) as transaction:
+            # The pieces are read once no more of them can be added.
+            ((ended,),), chunks = await transaction.run(given, turn_statements.INTERRUPT, READ_CHUNKS)
+            if ended and chunks:
+                said = {"response": "".join(text for _, text in chunks)}
+                await transaction.run(given | said, turn_statements.REMEMBER, FORGET_CHUNKS)
         return bool(ended)
 
     async def renew(self, turn_ids: list[str]) -> None:
@@ -204,6 +215,7 @@ def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
         "parameters": opening.parameters,
         "labels": dict(opening.labels),
         "stored": opening.stored,
+        "previous_id": opening.previous_id,
         "prompt": opening.prompt,
         "prompt_tokens": turn.prompt_tokens,
         "dropped_turns": turn.dropped_turns,

@@ -41,12 +41,22 @@ class TurnRunner:
     def __init__(self, engine: Engine, turn_log: TurnLog) -> None:
         self._engine = engine
         self._log = turn_log
-        self._running: dict[str, tuple[LiveTurn, asyncio.Task[None]]] = {}
+        self._running: dict[str, tuple[TurnPlan, asyncio.Task[None]]] = {}
 
     @property
     def running(self) -> list[str]:
         """Ids of the turns that live."""
         return list(self._running)
+
+    @property
+    def plans(self) -> list[TurnPlan]:
+        """The turns that live, and whose they are."""
+        return [plan for plan, _ in self._running.values()]
+
+    def find(self, tenant_id: str, turn_id: str) -> LiveTurn | None:
+        """The tenant's turn of that id, if it lives here."""
+        plan, _ = self._running.get(turn_id, (None, None))
+        return plan.turn if plan is not None and plan.opening.principal.tenant_id == tenant_id else None
 
     async def start(self, plan: TurnPlan) -> LiveTurn:
         """Begin a turn; when this returns, its row is committed and the engine has a place for it.
@@ -57,21 +67,26 @@ class TurnRunner:
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # The task belongs to the service: a caller that leaves must not tear it down between two writes.
         task = asyncio.create_task(self._run(plan, accepted))
-        self._running[turn.id] = turn, task
+        self._running[turn.id] = plan, task
         task.add_done_callback(lambda _task: self._running.pop(turn.id))
         try:
             await asyncio.shield(accepted)
         except asyncio.CancelledError:
-            turn.unheard.set()
+            turn.leave()
             accepted.add_done_callback(asyncio.Future.exception)
             raise
         return turn
 
+    async def drain(self, grace: float) -> None:
+        """Wait for what runs, heard or not, for so many seconds at the most."""
+        if tasks := [task for _, task in self._running.values()]:
+            await asyncio.wait(tasks, timeout=grace)
+
     async def close(self) -> None:
         """Cancel what still runs, with its partial text stored, and wait for it."""
         tasks = []
-        for turn, task in self._running.values():
-            turn.unheard.set()
+        for plan, task in self._running.values():
+            plan.turn.unheard.set()
             tasks.append(task)
         await asyncio.gather(*tasks)
 
@@ -103,7 +118,7 @@ class TurnRunner:
             _cut(plan)
             # Whoever still listens does so because the service stops.
             stopped = Unavailable("The service is stopping; the answer so far is stored.", retry_after=1)
-            return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=stopped)
+            return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=plan.turn.stopped or stopped)
         if (error := pump.exception()) is not None:
             log.error("a turn failed", exc_info=error)
             failure = GenerationFailed("The answer could not be made.")

@@ -1,8 +1,9 @@
-"""The administrator's command line, run in the test's own process."""
+"""The administrator's command lines, run in the test's own process."""
 
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,27 +24,46 @@ class Ended(NamedTuple):
     errors: str
 
 
-class Admin:
-    """Runs commands as `python -m tools.admin` does, in this process."""
+class Command:
+    """Runs commands as `python -m MODULE` does, in this process."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self,
+        module: str,
+        main: Callable[[], None],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        self._module = module
+        self._main = main
         self._monkeypatch = monkeypatch
         self._capsys = capsys
 
     def __call__(self, *arguments: str) -> Ended:
-        self._monkeypatch.setattr(sys, "argv", ["tools.admin", *arguments])
+        self._monkeypatch.setattr(sys, "argv", [self._module, *arguments])
         self._capsys.readouterr()
         with pytest.raises(SystemExit) as end:
-            admin.main()
+            self._main()
         output, errors = self._capsys.readouterr()
         return Ended(int(end.value.code or 0), output, errors)
 
     def json(self, *arguments: str) -> list[dict[str, Any]]:
         ended = self(*arguments, "--json")
         assert ended.status == 0, ended
-        rows = json.loads(ended.output)
-        assert isinstance(rows, list)
-        return rows
+        return rows_of(ended)
+
+
+def rows_of(ended: Ended) -> list[dict[str, Any]]:
+    rows = json.loads(ended.output)
+    assert isinstance(rows, list)
+    return rows
+
+
+class Admin(Command):
+    """`python -m tools.admin`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        super().__init__("tools.admin", admin.main, monkeypatch, capsys)
 
 
 def authenticated(url: str, key: str) -> Principal:

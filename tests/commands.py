@@ -8,9 +8,11 @@ from typing import Any
 
 from typer.main import get_command
 
-from tools.admin.__main__ import cli
+from tools.admin.__main__ import cli as admin
+from tools.data_migration.__main__ import cli as data_migration
 
 REPOSITORY = Path(__file__).parent.parent
+_COMMAND_LINES = {"tools.admin": admin, "tools.data_migration": data_migration}
 _MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
 _QUOTED = re.compile(r'"python", "-m", ("[^\]]*")\]')
 _SHELL = re.compile(r"python3? -m ([a-z][\w.]*[^`\n;|&#>）。，]*)")
@@ -26,8 +28,8 @@ def argument_lists(text: str) -> list[list[str]]:
 def check_command(arguments: list[str]) -> None:
     """Fails unless the module can be run and, if it is ours, takes these arguments."""
     module, *rest = arguments
-    if module == "tools.admin":
-        _check_admin(rest)
+    if module in _COMMAND_LINES:
+        _check_typer(module, rest)
         return
     spec = importlib.util.find_spec(module)
     assert spec is not None, f"there is no module {module}"
@@ -37,9 +39,9 @@ def check_command(arguments: list[str]) -> None:
         assert f"-m {' '.join(arguments)}" in _MAKEFILE, f"the Makefile does not run {arguments}"
 
 
-def _check_admin(words: list[str]) -> None:
-    command: Any = get_command(cli)
-    context = command.make_context("tools.admin", [], resilient_parsing=True)
+def _check_typer(module: str, words: list[str]) -> None:
+    command: Any = get_command(_COMMAND_LINES[module])
+    context = command.make_context(module, [], resilient_parsing=True)
     while words and not words[0].startswith("-") and hasattr(command, "get_command"):
         found = command.get_command(context, words[0])
         assert found is not None, f"{words[0]} is no command of {context.command_path}"

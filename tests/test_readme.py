@@ -13,12 +13,17 @@ from app.settings import PREFIX, Settings
 from schemas.chat_schema import Answer, NewMessage
 from schemas.completion_request_schema import CompletionRequest
 from schemas.history_schema import HistoryQuery
+from schemas.response_request_schema import ResponseRequest
+from schemas.text_completion_schema import TextCompletionRequest
 from tests.commands import REPOSITORY, argument_lists, check_command
 from tools.settings_table import with_table
 
 NAMES = ["README.md", "README.zh-CN.md"]
 TEXTS = {name: (REPOSITORY / name).read_text(encoding="utf-8") for name in NAMES}
-DOCUMENTS = {**TEXTS, "CONTRIBUTING.md": (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")}
+DOCUMENTS = {
+    **TEXTS,
+    **{name: (REPOSITORY / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "docs/operations.md")},
+}
 OPEN_API_ITSELF = {"/docs", "/openapi.json"}
 BASE = "http://127.0.0.1:8888"
 
@@ -94,6 +99,7 @@ def test_the_parameters_are_the_schemas(text: str) -> None:
     for start, schema in (
         ("**`POST /chat/new/message/`**", NewMessage),
         ("**`GET /chat/get/messages/`**", HistoryQuery),
+        ("**`POST /v1/completions`**", TextCompletionRequest),
     ):
         (paragraph,) = (one for one in paragraphs if one.startswith(start))
         assert schema.model_fields.keys() <= set(re.findall(r"`(\w+)`", paragraph))
@@ -105,7 +111,11 @@ def test_the_parameters_are_the_schemas(text: str) -> None:
 def test_what_openais_clients_may_send_is_listed(text: str) -> None:
     (section,) = re.findall(r"^## OpenAI.*?(?=^## )", text, re.MULTILINE | re.DOTALL)
     fields = CompletionRequest.model_fields.keys() - {"messages", "model"}
-    assert fields <= set(re.findall(r"`(\w+)(?:: \w+)?`", section))
+    of_chat, _, _ = section.partition("**`POST /v1/completions`**")
+    assert fields <= set(re.findall(r"`(\w+)(?:: \w+)?`", of_chat))
+    _, _, of_responses = section.partition("**`POST /v1/responses`**")
+    fields = ResponseRequest.model_fields.keys() - {"model"}
+    assert fields <= set(re.findall(r"`(\w+)(?:: \w+)?`", of_responses))
     (example,) = blocks(section, "py")
     compile(example, "README", "exec")
 
@@ -134,7 +144,10 @@ def test_every_setting_named_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", sorted(COMMANDS), ids=" ".join)
-def test_every_command_exists(arguments: tuple[str, ...]) -> None:
+def test_every_command_exists(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Which the guide exports first.
+    for variable in ("COPY_FROM", "COPY_TO"):
+        monkeypatch.setenv(variable, "sqlite:///somewhere.db")
     check_command(list(arguments))
 
 

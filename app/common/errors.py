@@ -123,6 +123,12 @@ class Unavailable(AppError):
     code = "service_unavailable"
 
 
+class ReadOnly(Unavailable):
+    """503: the database is being copied. What is stored can be read; nothing can be written until it is released."""
+
+    code = "read_only"
+
+
 class GenerationFailed(AppError):
     """500: the model failed on this request alone."""
 

@@ -1,12 +1,16 @@
 """Who may call: the only place that reads the Authorization header."""
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.common.errors import Forbidden
-from app.controller.provided import Authentication
+from app.controller.provided import provided
+from schemas.chat_schema import StreamQuery
+from schemas.text import Id
 from services.audit_service import Actor
 from services.principal import Principal, Scope
 
@@ -22,11 +26,12 @@ class Require:
 
     async def __call__(
         self,
-        authentication: Authentication,
+        request: Request,
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
         header: Annotated[str | None, Depends(_header)],
     ) -> Principal:
         """Raises Unauthenticated or Forbidden."""
+        authentication = (await provided(request)).authentication
         principal = await authentication.authenticate(bearer.credentials if bearer else header)
         if self.scope not in principal.scopes:
             raise Forbidden(f"The API key lacks the scope {self.scope.value!r}.")
@@ -38,6 +43,32 @@ def actor(principal: Principal, request: Request) -> Actor:
     return Actor(type="api_key", id=principal.key_id, request_id=request.state.request_id)
 
 
+@dataclass(frozen=True, slots=True)
+class ListenerOf:
+    """Who may listen to a turn of this tenant. `check` raises Unauthenticated once that is over."""
+
+    tenant_id: str
+    check: Callable[[], Awaitable[object]]
+
+
+async def _listener(
+    message_id: Annotated[Id, Path()],
+    query: Annotated[StreamQuery, Query()],
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    header: Annotated[str | None, Depends(_header)],
+) -> ListenerOf:
+    """Whoever has a key for chat, or the turn's own token where no key can be sent."""
+    here = await provided(request)
+    token, key = query.token, bearer.credentials if bearer else header
+    if key is None and token is not None:
+        tenant_id = await here.stream_access.tenant(token, message_id)
+        return ListenerOf(tenant_id, lambda: here.stream_access.tenant(token, message_id))
+    principal = await Require(Scope.CHAT)(request, bearer, header)
+    return ListenerOf(principal.tenant_id, lambda: here.authentication.authenticate(key))
+
+
+Listener = Annotated[ListenerOf, Depends(_listener)]
 ChatCaller = Annotated[Principal, Depends(Require(Scope.CHAT))]
 HistoryReader = Annotated[Principal, Depends(Require(Scope.HISTORY_READ))]
 HistoryEraser = Annotated[Principal, Depends(Require(Scope.HISTORY_DELETE))]

@@ -1,4 +1,4 @@
-"""A bound on request bodies, before anything reads them."""
+"""A bound on request bodies, which are read before anything else is done with a request."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,7 +8,7 @@ from app.common.handlers import error_response
 
 
 class BodyLimit:
-    """Answers 413, in the envelope, to a body of more than `most` bytes, announced or not."""
+    """Reads a body and passes it on in one piece; answers 413, in the envelope, to one of more than `most` bytes."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self.app = app
@@ -19,27 +19,30 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = error_response(BodyTooLarge(f"The body is larger than {self.most} bytes."))
+        try:
+            whole: Message | None = await self._read(scope, receive)
+        except BodyTooLarge as error:
+            await error_response(error)(scope, receive, send)
+            return
+
+        async def read_already() -> Message:
+            nonlocal whole
+            message, whole = whole, None
+            return await receive() if message is None else message
+
+        await self.app(scope, read_already, send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> Message:
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdecimal() and int(announced) > self.most:
-            await refusal(scope, receive, send)
-            return
-        received, too_large = 0, False
-
-        async def counted() -> Message:
-            nonlocal received, too_large
+            raise BodyTooLarge(f"The body is larger than {self.most} bytes.")
+        body, more = b"", True
+        while more:
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.most:
-                too_large = True
-                raise BodyTooLarge("The body is too large.")
-            return message
-
-        async def unless_too_large(message: Message) -> None:
-            # The framework turns whatever reading a body raises into an error of its own.
-            if not too_large:
-                await send(message)
-
-        await self.app(scope, counted, unless_too_large)
-        if too_large:
-            await refusal(scope, receive, send)
+            if message["type"] == "http.disconnect":
+                return message
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self.most:
+                raise BodyTooLarge(f"The body is larger than {self.most} bytes.")
+        return {"type": "http.request", "body": body, "more_body": False}

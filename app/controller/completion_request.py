@@ -3,8 +3,11 @@
 import json
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from app.common.errors import InvalidRequest
 from app.controller.completion_messages import said_items
+from app.controller.sampling import sampling
 from schemas.completion_request_schema import CompletionRequest, ResponseFormat
 from schemas.tool_schema import ToolChoice, ToolEntry
 from services.chat_request import ChatRequest, ParamNames
@@ -62,12 +65,8 @@ def tool_use(entries: Sequence[ToolEntry] | None, choice: ToolChoice | None) -> 
 
 
 def _sampling(body: CompletionRequest) -> SamplingParams:
-    named = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
-    given = {name: value for name in named if (value := getattr(body, name)) is not None}
-    return SamplingParams(
-        **given,
-        seed=body.seed,
-        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
+    return replace(
+        sampling(body),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         constraint=_constraint(body.response_format),
     )

@@ -47,7 +47,7 @@ async def readyz(response: Response, provided: Everything) -> Readiness:
         response.status_code = 503
         return Readiness(status="engine_unavailable", detail=health.detail)
     try:
-        await provided.chat.codec()
+        await provided.chat.text_codec()
         await provided.database.ping()
     except Unavailable as error:
         response.status_code = 503

@@ -4,7 +4,7 @@ Coroutines all: whatever else a route depends on, the framework calls in a threa
 """
 
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -18,22 +18,31 @@ from services.history_service import HistoryService
 from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
+from services.response_service import ResponseService
 from services.stored_completion_service import StoredCompletionService
+from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
+from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
+from services.turn_follower import TurnFollower
 from services.usage_service import UsageService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provided:
-    """Everything a route may use. `zone` is None for the machine's own."""
+    """Everything a route may use. `zone` is None for the machine's own; a `stream_url` is valid for its lifetime."""
 
     database: Database
     engine: Engine
     authentication: AuthenticationService
     chat: ChatService
+    follower: TurnFollower
+    stream_access: StreamAccess
+    stream_url_lifetime: timedelta
+    texts: TextCompletionService
     tokens: TokenService
     history: HistoryService
+    responses: ResponseService
     stored_completions: StoredCompletionService
     erasure: ErasureService
     tenants: TenantService
@@ -49,12 +58,16 @@ async def provided(request: Request) -> Provided:
     return cast("Provided", request.state.provided)
 
 
-async def _authentication(request: Request) -> AuthenticationService:
-    return (await provided(request)).authentication
-
-
 async def _chat(request: Request) -> ChatService:
     return (await provided(request)).chat
+
+
+async def _follower(request: Request) -> TurnFollower:
+    return (await provided(request)).follower
+
+
+async def _texts(request: Request) -> TextCompletionService:
+    return (await provided(request)).texts
 
 
 async def _tokens(request: Request) -> TokenService:
@@ -63,6 +76,10 @@ async def _tokens(request: Request) -> TokenService:
 
 async def _history(request: Request) -> HistoryService:
     return (await provided(request)).history
+
+
+async def _responses(request: Request) -> ResponseService:
+    return (await provided(request)).responses
 
 
 async def _stored_completions(request: Request) -> StoredCompletionService:
@@ -98,10 +115,12 @@ async def _zone(request: Request) -> tzinfo | None:
 
 
 Everything = Annotated[Provided, Depends(provided)]
-Authentication = Annotated[AuthenticationService, Depends(_authentication)]
 Chat = Annotated[ChatService, Depends(_chat)]
+Follower = Annotated[TurnFollower, Depends(_follower)]
+Texts = Annotated[TextCompletionService, Depends(_texts)]
 TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
+Responses = Annotated[ResponseService, Depends(_responses)]
 StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
 Tenants = Annotated[TenantService, Depends(_tenants)]

@@ -1,16 +1,21 @@
 """Server-sent events: a turn's events on the wire."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.common.errors import AppError, Unauthenticated, Unavailable
+from app.common.handlers import error_envelope
 from services.live_turn import LiveTurn, TurnEnd, TurnEvent
 
 KEEP_ALIVE_SECONDS = 15.0
+# How long a listener goes on when its key is revoked.
+_CHECK_SECONDS = 5.0
 KEEP_ALIVE = b": keep-alive\n\n"
 # nginx holds a proxied answer back until its buffer is full, unless it is told not to.
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -24,12 +29,33 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, turn: LiveTurn, encode: Callable[[TurnEvent], bytes]) -> None:
-        """`encode` makes the bytes of an event, blank line included; of an empty delta, a sign of life."""
-        super().__init__(headers={**_HEADERS, **limit_headers(turn)})
+    def __init__(
+        self,
+        turn: LiveTurn,
+        encode: Callable[[TurnEvent], bytes],
+        *,
+        first: bytes = b"",
+        offset: int = 0,
+        headers: Mapping[str, str] | None = None,
+        check: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """Stream a turn.
+
+        Args:
+            turn: to listen to.
+            encode: makes the bytes of an event, blank line included; of an empty delta, a sign of life.
+            first: sent before there is any.
+            offset: code points of the text that are left out.
+            headers: more of them.
+            check: asked now and then whether the listener may still listen; raises Unauthenticated if not.
+        """
+        super().__init__(headers={**_HEADERS, **limit_headers(turn), **(headers or {})})
         del self.headers["content-length"]
         self._turn = turn
         self._encode = encode
+        self._first = first
+        self._offset = offset
+        self._check = check
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the last event, or until the client leaves."""
@@ -41,7 +67,7 @@ class EventStream(Response):
             streaming.cancel()
             leaving.cancel()
             await asyncio.wait({streaming, leaving})
-            self._turn.unheard.set()
+            self._turn.leave()
         if (
             not streaming.cancelled()
             and (error := streaming.exception()) is not None
@@ -51,10 +77,35 @@ class EventStream(Response):
 
     async def _stream(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async with aclosing(self._turn.events(idle=KEEP_ALIVE_SECONDS)) as events:
+        if self._first:
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+        clock = asyncio.get_running_loop().time
+        checked_at = clock()
+        async with aclosing(self._turn.events(KEEP_ALIVE_SECONDS, self._offset)) as events:
             async for event in events:
+                if self._check is not None and clock() - checked_at > _CHECK_SECONDS:
+                    checked_at = clock()
+                    if (refusal := await _refusal(self._check)) is not None:
+                        await send({"type": "http.response.body", "body": error_event(refusal)})
+                        return
                 body, more = self._encode(event), not isinstance(event, TurnEnd)
                 await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _refusal(check: Callable[[], Awaitable[object]]) -> AppError | None:
+    try:
+        await check()
+    except Unauthenticated as refusal:
+        return refusal
+    except Unavailable:
+        # A database that is away for a moment is no reason to cut streams.
+        return None
+    return None
+
+
+def error_event(error: AppError) -> bytes:
+    """An event that tells of this error."""
+    return b"data: " + msgspec.json.encode(error_envelope(error).model_dump()) + b"\n\n"
 
 
 def limit_headers(turn: LiveTurn) -> dict[str, str]:
@@ -70,6 +121,7 @@ async def disconnected(receive: Receive) -> None:
 
 async def whole(turn: LiveTurn, request: Request) -> TurnEnd:
     """Wait for a turn's end. Raises the error it ended with, or ClientDisconnect if the client left before."""
+    request.state.begun()
     ending = asyncio.create_task(turn.outcome())
     leaving = asyncio.create_task(disconnected(request.receive))
     try:
@@ -79,6 +131,7 @@ async def whole(turn: LiveTurn, request: Request) -> TurnEnd:
         if not ending.done():
             ending.cancel()
             await asyncio.wait({ending})
+            turn.leave()
     if ending.cancelled():
         raise ClientDisconnect
     return ending.result()

@@ -9,6 +9,7 @@ from database.models.lease import Lease
 from database.models.limit import Limit
 from database.models.tenant import Tenant
 from database.models.turn import Turn, TurnStatus
+from database.models.turn_chunk import TurnChunk
 from database.models.turn_text import TurnText
 from database.models.usage import Usage
 
@@ -23,6 +24,7 @@ __all__ = [
     "Tenant",
     "TenantOwned",
     "Turn",
+    "TurnChunk",
     "TurnStatus",
     "TurnText",
     "Usage",

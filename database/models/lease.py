@@ -14,6 +14,8 @@ class Lease(Base):
     Attributes:
         turn_id: no foreign key: a lease must not need the right to read turns.
         owner: the instance that runs the turn.
+        heard_at: when somebody last listened to the turn through another instance.
+        stopped_at: when another instance was asked to cancel it; the owner does.
     """
 
     __tablename__ = "leases"
@@ -22,3 +24,5 @@ class Lease(Base):
     tenant_id: Mapped[str] = mapped_column(String(ID_LENGTH), ForeignKey("tenants.id"))
     owner: Mapped[str] = mapped_column(String(ID_LENGTH), index=True)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+    heard_at: Mapped[datetime | None]
+    stopped_at: Mapped[datetime | None]

@@ -32,6 +32,7 @@ class Turn(TenantOwned, Base):
         parameters: what the caller set, by the names of the request.
         labels: the caller's own, which OpenAI calls metadata.
         stored: whether it is there by its id, with all that the model was told.
+        previous_id: the stored response that this one goes on from, which may have been erased since.
         finish_reason: `stop`, `length` or `tool_calls`, of a completed turn's first answer.
         error: stable code, of a failed turn.
         reserved_tokens: what limits were charged when it began: its prompt and all that it might say.
@@ -79,6 +80,7 @@ class Turn(TenantOwned, Base):
     labels: Mapped[dict[str, str]] = mapped_column(JSON, default=dict, server_default="{}")
     stored: Mapped[bool] = mapped_column(default=False, server_default=false())
     status: Mapped[str] = mapped_column(String(16))
+    previous_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
     finish_reason: Mapped[str | None] = mapped_column(String(32))
     error: Mapped[str | None] = mapped_column(String(64))
     prompt_tokens: Mapped[int]

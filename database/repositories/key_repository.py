@@ -38,6 +38,12 @@ class KeyRepository:
         """The key of that id."""
         return await self._session.scalar(select(ApiKey).where(ApiKey.id == key_id))
 
+    async def with_tenant(self, key_id: str) -> tuple[ApiKey, Tenant] | None:
+        """The key of that id, and whose it is."""
+        statement = select(ApiKey, Tenant).join(Tenant, Tenant.id == ApiKey.tenant_id).where(ApiKey.id == key_id)
+        found = (await self._session.execute(statement)).first()
+        return None if found is None else (found[0], found[1])
+
     async def lock(self, tenant_id: str, key_id: str) -> ApiKey | None:
         """The tenant's key of that id, changed by nobody else until the transaction ends."""
         statement = select(ApiKey).where(ApiKey.id == key_id, ApiKey.tenant_id == tenant_id)

@@ -3,7 +3,7 @@
 from sqlalchemy import delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from database.models import Turn, TurnStatus
+from database.models import Turn, TurnStatus, TurnText
 
 
 class TurnRepository:
@@ -20,6 +20,14 @@ class TurnRepository:
         """Whether there is such a turn and it runs."""
         statement = select(exists(select(Turn.id).where(Turn.id == turn_id, Turn.status == TurnStatus.RUNNING)))
         return bool(await self._session.scalar(statement))
+
+    async def with_response(self, turn_id: str) -> tuple[Turn, str] | None:
+        """The turn of that id and what it answered, so far as that is stored; None if only its numbers are kept."""
+        statement = (
+            select(Turn, TurnText.response).join(TurnText, TurnText.turn_id == Turn.id).where(Turn.id == turn_id)
+        )
+        found = (await self._session.execute(statement)).first()
+        return None if found is None else (found[0], found[1])
 
     async def delete(self, turn_id: str) -> bool:
         """Erase with its text and items; whether there was one."""

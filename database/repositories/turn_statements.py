@@ -45,8 +45,8 @@ _TURN = (
     insert(_turns).values(
         **_row(
             _turns,
-            "conversation_id key_id user endpoint model parameters labels stored prompt_tokens dropped_turns "
-            "created_at reserved_tokens reserved_at",
+            "conversation_id key_id user endpoint model parameters labels stored previous_id prompt_tokens "
+            "dropped_turns created_at reserved_tokens reserved_at",
             id="turn_id",
         ),
         status=TurnStatus.RUNNING.value,
@@ -110,6 +110,7 @@ _RELEASE = delete(_leases).where(_leases.c.turn_id == given("turn_id", _leases.c
 _GROWN = given("length", _conversations.c.length)
 # The only row says whether the turn still ran; if not, nothing is done.
 INTERRUPT = Prepared(_RELEASE, _ending, *SETTLE, guard=_still(_running))
+REMEMBER = Prepared(_REMEMBER)
 
 
 @cache

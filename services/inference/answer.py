@@ -26,7 +26,13 @@ class AnswerReader:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, calls: CallFormat | None, tools: ToolUse, *, strips_first_line: bool = False
+        self,
+        tokenizer: Tokenizer,
+        calls: CallFormat | None,
+        tools: ToolUse,
+        *,
+        strips_first_line: bool = False,
+        continues: bool = False,
     ) -> None:
         """Begin an answer to a prompt that was rendered with the same tools.
 
@@ -35,11 +41,13 @@ class AnswerReader:
             calls: how it writes calls; None where none are looked for.
             tools: those of the request.
             strips_first_line: as in `Detokenizer`, for an answer without calls; a format of calls does it itself.
+            continues: as in `Detokenizer`.
         """
         self._tokenizer = tokenizer
         self._calls = calls
         self._tools = tools
         self._strips_first_line = strips_first_line and calls is None
+        self._continues = continues
         self._separator = tokenizer.specials.get(calls.separator) if calls and calls.separator else None
         self._spoke = self._speaks = False
         self._begin()
@@ -67,7 +75,9 @@ class AnswerReader:
         return self._joined(self._parser.push(text)) if text else []
 
     def _begin(self) -> None:
-        self._detokenizer = Detokenizer(self._tokenizer, strips_first_line=self._strips_first_line)
+        self._detokenizer = Detokenizer(
+            self._tokenizer, strips_first_line=self._strips_first_line, continues=self._continues
+        )
         self._parser: CallParser = self._calls.parser(self._tools) if self._calls else PlainText()
         self._speaks = False
 

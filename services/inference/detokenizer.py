@@ -33,17 +33,18 @@ class Detokenizer:
     adds at the start of a text is dropped where the tokenizer adds one.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, strips_first_line: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, strips_first_line: bool = False, continues: bool = False) -> None:
         """Begin an answer.
 
         Args:
             tokenizer: the one of the model that writes the answer.
             strips_first_line: drop everything up to the first newline. A line of more than 64 characters, or one
                 without an end, is taken for text.
+            continues: the answer goes on with a text, so that a space at its start is one.
         """
         self._bytes = tokenizer.token_bytes
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._at_start = tokenizer.strips_leading_space
+        self._at_start = tokenizer.strips_leading_space and not continues
         self._in_first_line = strips_first_line
         self._line = ""
         self._held = ""
@@ -73,7 +74,7 @@ class Detokenizer:
         return text
 
     def _cleaned(self, text: str, *, final: bool = False) -> str:
-        text = _UNWANTED.sub("", text)
+        text = without_controls(text)
         if self._in_first_line:
             text = self._after_first_line(text, final=final)
         if self._at_start and text:
@@ -89,6 +90,11 @@ class Detokenizer:
             return ""
         self._in_first_line = False
         return line[end + 1 :]
+
+
+def without_controls(text: str) -> str:
+    """The text without control characters, tabs and line ends excepted."""
+    return _UNWANTED.sub("", text)
 
 
 def _unfinished(text: str) -> int:

@@ -64,10 +64,17 @@ class FastTokenizer:
 
     def encode(self, text: str, *, first: bool = True) -> list[int]:
         """Ids of ordinary text, in which no special token can arise; `first`: it begins the sequence."""
+        return self._encode(text, first=first, special=False)
+
+    def encode_whole(self, text: str) -> list[int]:
+        """Ids of a text that is all of a sequence, with the special tokens that the file puts around one."""
+        return self._encode(text, first=True, special=True)
+
+    def _encode(self, text: str, *, first: bool, special: bool) -> list[int]:
         if first and self._marks_start and text and text[0] not in " ▁":
             text = " " + text
         # Offsets, which nobody asks for, take as long as the ids.
-        ids: list[int] = self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        ids: list[int] = self._backend.encode_batch_fast([text], add_special_tokens=special)[0].ids
         return ids
 
 

@@ -40,6 +40,10 @@ class Tokenizer(Protocol):
         """
         ...
 
+    def encode_whole(self, text: str) -> list[int]:
+        """Ids of a text that is all of a sequence, with the special tokens that the model saw around such texts."""
+        ...
+
 
 class ByteTokenizer:
     """UTF-8 bytes as ids 0 to 255, then four special tokens: for the scripted engine, which has no vocabulary."""
@@ -54,6 +58,10 @@ class ByteTokenizer:
     def encode(self, text: str, *, first: bool = True) -> list[int]:  # noqa: ARG002 - the interface's
         """The text's UTF-8 bytes."""
         return list(text.encode())
+
+    def encode_whole(self, text: str) -> list[int]:
+        """The same."""
+        return self.encode(text)
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:

@@ -10,13 +10,13 @@ from fastapi.routing import APIRoute
 from app.main import _CONTROLLERS, create_app
 from app.settings import Settings
 from database.identifier import new_id
-from tests.openai_clients import CHAT, asking
+from tests.openai_clients import CHAT, MODEL, asking
 from tests.rows import TESTER
 from tests.service import NEW_MESSAGE, SECRET, Service, script
 
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 # Every id that a path may name. A new one fails below until it is made there of another tenant's.
-IDS = {"message_id", "conversation_id", "completion_id", "tenant_id", "key_id", "model"}
+IDS = {"message_id", "conversation_id", "completion_id", "response_id", "tenant_id", "key_id", "model"}
 # What a route needs besides its path.
 QUERIES = {"/chat/users": {"user": "a user"}, "/admin/v1/tenants/{tenant_id}/users": {"user": "a user"}}
 BODIES: dict[str, dict[str, Any]] = {"/v1/chat/completions/{completion_id}": {"metadata": {}}}
@@ -74,11 +74,12 @@ async def test_a_key_may_come_in_either_header(service: Service) -> None:
 async def their_ids(service: Service) -> dict[str, str]:
     """One id of each kind that belongs to the other tenant."""
     made = (await service.theirs.post(NEW_MESSAGE, json={"prompt": script("secret"), "user": "a user"})).json()
+    response = (await service.theirs.post("/v1/responses", json={"model": MODEL, "input": script("secret")})).json()
     (key,) = await service.keys.page(service.their_id, None, 1)
     stored = (await service.theirs.post(CHAT, json=asking(script("secret"), store=True, user="a user"))).json()
     ids = {name: made[name] for name in ("message_id", "conversation_id")} | {"completion_id": stored["id"]}
     # Models are no tenant's: any that is not there will do.
-    return ids | {"tenant_id": service.their_id, "key_id": key.id, "model": new_id()}
+    return ids | {"tenant_id": service.their_id, "key_id": key.id, "model": new_id(), "response_id": response["id"]}
 
 
 def with_ids() -> list[tuple[str, str]]:
@@ -97,7 +98,7 @@ async def test_another_tenants_id_answers_exactly_as_a_random_one(service: Servi
         ]
         assert_same(foreign, other)
         assert foreign.status_code == (403 if path.startswith(ADMIN) else 404), (method, path)
-    assert len((await service.theirs.get("/chat/get/messages/")).json()["messages"]) == 2
+    assert len((await service.theirs.get("/chat/get/messages/")).json()["messages"]) == 3
 
 
 async def test_an_administrator_finds_nothing_of_one_tenant_under_another(service: Service) -> None:
@@ -115,7 +116,7 @@ async def test_an_administrator_finds_nothing_of_one_tenant_under_another(servic
             ]
             assert_same(foreign, random)
             assert foreign.status_code == 404, (method, path, foreign.text)
-    assert len((await service.theirs.get("/chat/get/messages/")).json()["messages"]) == 2
+    assert len((await service.theirs.get("/chat/get/messages/")).json()["messages"]) == 3
 
 
 async def test_another_tenants_user_answers_exactly_as_a_random_one(service: Service) -> None:
@@ -138,6 +139,21 @@ async def test_ids_in_bodies_and_queries_of_another_tenant_answer_as_random_ones
         foreign = await service.ours.get("/chat/get/messages/", params={name: entry.get(name, made["message_id"])})
         random = await service.ours.get("/chat/get/messages/", params={name: new_id()})
         assert_same(foreign, random)
+
+
+async def test_ids_in_requests_for_responses_of_another_tenant_answer_as_random_ones(service: Service) -> None:
+    theirs = await their_ids(service)
+    response = (await service.theirs.get(f"/v1/responses/{theirs['response_id']}")).json()
+    for name, foreign, random in (
+        ("previous_response_id", theirs["response_id"], f"resp_{new_id()}"),
+        ("conversation", theirs["conversation_id"], f"conv_{new_id()}"),
+        ("input", [{"type": "item_reference", "id": response["output"][0]["id"]}], [{"id": f"msg_{new_id()}"}]),
+    ):
+        for path in ("/v1/responses", "/v1/responses/input_tokens"):
+            bodies: list[dict[str, Any]] = [{"model": MODEL, "input": "hi", name: value} for value in (foreign, random)]
+            answers = [await service.ours.post(path, json=body) for body in bodies]
+            assert_same(*answers)
+            assert answers[0].status_code in {400, 404}, (name, path, answers[0].text)
 
 
 def assert_same(one: Any, other: Any) -> None:

@@ -1,5 +1,6 @@
 """Who gets in, who does not, how long a key is remembered, and what is noted of its use."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -152,6 +153,22 @@ async def test_a_key_is_remembered_for_a_moment_and_what_was_revoked_is_refused_
     assert REMEMBERED_SECONDS < 5
     clock.seconds += REMEMBERED_SECONDS
     await _refusal(authentication, made.secret)
+
+
+async def test_of_a_crowd_with_one_key_one_asks_the_database(
+    database: Database, authentication: AuthenticationService, made: NewKey
+) -> None:
+    with counted_statements(database) as statements:
+        found = await asyncio.gather(*(authentication.authenticate(made.secret) for _ in range(20)))
+    assert {one.key_id for one in found} == {made.row.id}
+    assert statements.count("SELECT") == 1
+
+
+async def test_a_crowd_with_an_unknown_key_is_refused_one_and_all(authentication: AuthenticationService) -> None:
+    unknown = make_key()
+    crowd = (authentication.authenticate(unknown) for _ in range(5))
+    refused = await asyncio.gather(*crowd, return_exceptions=True)
+    assert [type(one) for one in refused] == [Unauthenticated] * 5
 
 
 async def test_a_key_that_is_remembered_is_refused_from_the_moment_it_expires(

@@ -31,7 +31,7 @@ def with_database(work: Callable[[Settings, Database], Awaitable[Result]]) -> Re
 
     async def opened() -> Result:
         settings = load_settings()
-        engine = create_engine(settings.database, pool_size=1)
+        engine = create_engine(settings.database, pool_size=2, name="chatglm-tools")
         database = Database(engine)
         try:
             await database.ping()

@@ -90,6 +90,10 @@ class Glm4Tokenizer:
             at = blanks.end()
         return ids + self._encoding.encode_ordinary(text[at:])
 
+    def encode_whole(self, text: str) -> list[int]:
+        """The same behind the two tokens that begin every sequence."""
+        return [self.specials["[gMASK]"], self.specials["<sop>"], *self.encode(text)]
+
 
 def _read_tokens(path: Path) -> list[bytes]:
     """The tokens by rank, which goes from 0 without a gap."""

@@ -59,6 +59,10 @@ class ChatGLMTokenizer:
         ids: list[int] = self._pieces.encode(text)
         return ids
 
+    def encode_whole(self, text: str) -> list[int]:
+        """The same behind the two tokens that begin every sequence."""
+        return [self.specials["[gMASK]"], self.specials["sop"], *self.encode(text)]
+
 
 def _piece_bytes(pieces: SentencePieceProcessor, i: int) -> bytes:
     piece: str = pieces.id_to_piece(i)

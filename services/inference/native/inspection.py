@@ -18,7 +18,7 @@ from services.inference.native.errors import ModelError
 from services.inference.native.model import local
 from services.inference.native.runner import head_shape, token_bytes
 from services.inference.prompt import PromptError, load_prompt_renderer
-from services.inference.tokenizer import load_tokenizer
+from services.inference.tokenizer import Tokenizer, load_tokenizer
 
 _GIB = 1 << 30
 # The least context with which a service is of use.
@@ -30,7 +30,7 @@ def inspect(directory: Path, device: torch.device, found: dict[str, Any]) -> Non
     """Look at a model's files, and write what is found into `found` as it is found.
 
     Raises:
-        ModelError, TokenizerError, PromptError: why it cannot be served on this device, and what to do.
+        ModelError, TokenizerError: why it cannot be served on this device, and what to do.
     """
     attention.register()
     config = loader.read_config(directory)
@@ -45,9 +45,7 @@ def inspect(directory: Path, device: torch.device, found: dict[str, Any]) -> Non
     found["tokenizer"] = f"{type(tokenizer).__name__}, {tokens} tokens"
     if tokens > config.vocab_size:
         raise ModelError(f"The tokenizer has {tokens} tokens and the model {config.vocab_size}: they are not a pair.")
-    renderer = load_prompt_renderer(directory, tokenizer)
-    found["prompt"] = type(renderer).__name__
-    found["tools"] = renderer.calls is not None
+    found |= _conversations(directory, tokenizer)
     dtype = loader.choose_dtype(device)
     weights = found["parameters"] * dtype.itemsize
     token = token_bytes(config, dtype)
@@ -60,6 +58,15 @@ def inspect(directory: Path, device: torch.device, found: dict[str, Any]) -> Non
             "use a smaller model or a larger machine."
         )
     found["context_that_fits"] = min(window, (memory - weights) // token)
+
+
+def _conversations(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    """How it is spoken to. A model that only continues texts is served too."""
+    try:
+        renderer = load_prompt_renderer(directory, tokenizer)
+    except PromptError as error:
+        return {"prompt": f"none; {error}", "tools": False}
+    return {"prompt": type(renderer).__name__, "tools": renderer.calls is not None}
 
 
 def _step(config: PretrainedConfig, model: PreTrainedModel) -> None:
@@ -101,7 +108,7 @@ def main() -> int:
     found: dict[str, Any] = {}
     try:
         inspect(local(arguments.directory), torch.device("cuda" if cuda else "cpu"), found)
-    except (ModelError, TokenizerError, PromptError) as error:
+    except (ModelError, TokenizerError) as error:
         found["reason"] = str(error)
     json.dump(found, sys.stdout, ensure_ascii=False)
     return 1 if "reason" in found else 0

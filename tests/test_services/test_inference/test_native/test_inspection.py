@@ -9,7 +9,6 @@ from transformers import MistralConfig, MistralForCausalLM
 from services.inference.model_files import TokenizerError
 from services.inference.native import inspection, loader
 from services.inference.native.errors import ModelError
-from services.inference.prompt import PromptError
 from tests.test_services.test_inference.test_chatglm.reference import (
     original_config,
     original_weights,
@@ -88,12 +87,15 @@ def test_the_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pyt
     assert inspection._memory(CPU) == 4000
 
 
-def test_each_reason_is_found_before_weights_are_read(directory: Path, tmp_path: Path) -> None:
+def test_a_model_that_only_continues_texts_is_served_and_told_apart(directory: Path) -> None:
     config = json.loads((directory / "config.json").read_text())
     write_json(directory / "config.json", config | {"_name_or_path": "THUDM/chatglm3-6b-base"})
-    with pytest.raises(PromptError, match="not one for conversations"):
-        inspected(directory)
-    write_json(directory / "config.json", config)
+    found = inspected(directory)
+    assert "not one for conversations" in found["prompt"]
+    assert (found["tools"], found["context_that_fits"]) == (False, 512)
+
+
+def test_each_reason_is_found_before_weights_are_read(directory: Path, tmp_path: Path) -> None:
     (directory / "tokenizer.model").write_bytes(b"nothing")
     with pytest.raises(TokenizerError, match="not a SentencePiece model"):
         inspected(directory)

@@ -1,0 +1,46 @@
+"""`/v1/responses`: OpenAI's newer route to the model."""
+
+from fastapi import APIRouter, Request, Response
+
+from app.controller.auth import ChatCaller
+from app.controller.provided import Chat, Responses
+from app.controller.response_answer import begun, ended
+from app.controller.response_events import ResponseEvents
+from app.controller.response_items import references
+from app.controller.response_output import output_of
+from app.controller.response_request import chat_request, tokens_request
+from app.controller.responses import REFUSALS, also
+from app.controller.sse import EventStream, limit_headers, whole
+from schemas.response_request_schema import ResponseRequest, TokensQuestion
+from schemas.response_schema import InputTokens, ResponseObject
+from services.response_service import ENDPOINT
+
+router = APIRouter(prefix=ENDPOINT, tags=["responses"], responses=REFUSALS)
+
+
+@router.post("", response_model=ResponseObject, responses=also("text/event-stream"))
+async def create_response(
+    body: ResponseRequest,
+    request: Request,
+    response: Response,
+    caller: ChatCaller,
+    chat: Chat,
+    responses: Responses,
+) -> Response | ResponseObject:
+    """Answer what is said; whole, or streamed as typed server-sent events with `stream: true`."""
+    known = await responses.items(caller, references(body.input))
+    started = await chat.start(caller, chat_request(body, known))
+    turn, blank = started.turn, begun(started, body)
+    if body.stream:
+        events = ResponseEvents(turn.id, blank)
+        return EventStream(turn, events, first=events.begin())
+    end = await whole(turn, request)
+    response.headers.update(limit_headers(turn))
+    return ended(blank, end, output_of(turn.id, turn.parts, end))
+
+
+@router.post("/input_tokens")
+async def count_input_tokens(body: TokensQuestion, caller: ChatCaller, chat: Chat, responses: Responses) -> InputTokens:
+    """How many tokens a request's prompt has, with all that it goes on from."""
+    known = await responses.items(caller, references(body.input))
+    return InputTokens(input_tokens=await chat.count(caller, tokens_request(body, known)))

@@ -1,0 +1,99 @@
+"""A response as it is shown again: from the rows of its turn."""
+
+from app.controller.response_answer import SERVER_ERROR, response_object, response_usage
+from app.controller.response_items import wire_id
+from database.models import Item, Turn, TurnStatus
+from schemas.response_schema import (
+    IncompleteDetails,
+    InputCallOutput,
+    InputItemView,
+    InputMessage,
+    InputText,
+    ItemStatus,
+    OutputCall,
+    OutputItem,
+    OutputMessage,
+    OutputText,
+    ResponseFailure,
+    ResponseObject,
+    ResponseStatus,
+)
+from services.live_turn import Usage
+from services.response_service import StoredResponse
+
+_STATUSES: dict[str, ResponseStatus] = {
+    TurnStatus.RUNNING: "in_progress",
+    TurnStatus.COMPLETED: "completed",
+    TurnStatus.CANCELLED: "cancelled",
+    TurnStatus.FAILED: "failed",
+    TurnStatus.INTERRUPTED: "failed",
+}
+_FAILURES = {
+    TurnStatus.FAILED: ResponseFailure(code=SERVER_ERROR, message="The answer could not be made."),
+    TurnStatus.INTERRUPTED: ResponseFailure(code=SERVER_ERROR, message="The turn was interrupted before it ended."),
+}
+
+
+def shown(stored: StoredResponse) -> ResponseObject:
+    """The response."""
+    turn = stored.turn
+    cut = turn.finish_reason == "length"
+    previous = turn.previous_id
+    return response_object(
+        turn.id,
+        turn.created_at,
+        turn.parameters,
+        conversation_id=turn.conversation_id,
+        previous_response_id=None if previous is None else f"resp_{previous}",
+        status="incomplete" if cut else _STATUSES[turn.status],
+        incomplete_details=IncompleteDetails(reason="max_output_tokens") if cut else None,
+        error=_FAILURES.get(TurnStatus(turn.status)),
+        model=turn.model,
+        store=True,
+        metadata=turn.labels,
+        user=turn.user,
+        output=[_output(item) for item in stored.output],
+        usage=_usage(turn),
+    )
+
+
+def input_item(item: Item) -> InputItemView:
+    """Something that the model was told."""
+    if item.type == "function_call_output":
+        return InputCallOutput(id=wire_id(item.type, item.id), call_id=item.call_id or "", output=item.text)
+    if item.type == "function_call":
+        return _call(item)
+    part = OutputText(text=item.text) if item.role == "assistant" else InputText(text=item.text)
+    return InputMessage(id=wire_id(item.type, item.id), role=item.role, content=[part])
+
+
+def _output(item: Item) -> OutputItem:
+    if item.type == "function_call":
+        return _call(item)
+    return OutputMessage(id=wire_id(item.type, item.id), status=_status(item), content=[OutputText(text=item.text)])
+
+
+def _call(item: Item) -> OutputCall:
+    return OutputCall(
+        id=wire_id(item.type, item.id),
+        status=_status(item),
+        call_id=item.call_id or "",
+        name=item.name or "",
+        arguments=item.text,
+    )
+
+
+def _status(item: Item) -> ItemStatus:
+    return "incomplete" if item.status == "incomplete" else "completed"
+
+
+def _usage(turn: Turn) -> object:
+    if turn.status == TurnStatus.RUNNING:
+        return None
+    return response_usage(
+        Usage(
+            prompt_tokens=turn.prompt_tokens,
+            cached_tokens=turn.cached_tokens,
+            completion_tokens=turn.completion_tokens,
+        )
+    )

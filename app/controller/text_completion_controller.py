@@ -1,0 +1,30 @@
+"""`/v1/completions`: OpenAI's older route, on which a model goes on with texts."""
+
+from fastapi import APIRouter, Request, Response
+
+from app.controller.auth import ChatCaller
+from app.controller.provided import Texts
+from app.controller.responses import REFUSALS, also
+from app.controller.sse import EventStream, limit_headers, whole
+from app.controller.text_completion_answer import text_completion
+from app.controller.text_completion_chunks import TextCompletionChunks
+from app.controller.text_completion_request import ENDPOINT, text_request
+from schemas.text_completion_schema import TextCompletion, TextCompletionRequest
+
+router = APIRouter(tags=["completions"], responses=REFUSALS)
+
+
+@router.post(ENDPOINT, response_model=TextCompletion, responses=also("text/event-stream"))
+async def create_text_completion(
+    body: TextCompletionRequest, request: Request, response: Response, caller: ChatCaller, texts: Texts
+) -> Response | TextCompletion:
+    """Go on with texts as they are, without a chat template; whole, or streamed with `stream: true`."""
+    started = await texts.start(caller, text_request(body))
+    logprobs = body.logprobs is not None
+    if body.stream:
+        usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        chunks = TextCompletionChunks(started, body.model, logprobs=logprobs, include_usage=usage)
+        return EventStream(started.turn, chunks)
+    end = await whole(started.turn, request)
+    response.headers.update(limit_headers(started.turn))
+    return text_completion(started, end, body.model, logprobs=logprobs)

@@ -1,0 +1,73 @@
+"""Stored responses: read, listed and erased by their ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from app.common.errors import Conflict, NotFound
+from database.models import Item, Turn, TurnStatus
+from database.repositories.response_repository import ResponseRepository
+from database.repositories.turn_repository import TurnRepository
+from database.session import Database
+from services.principal import Principal
+from services.said_item import ItemType, SaidItem
+
+ENDPOINT = "/v1/responses"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResponse:
+    """A response's turn, and what the model said in it; nothing while it runs."""
+
+    turn: Turn
+    output: Sequence[Item]
+
+
+class ResponseService:
+    """What was stored of one tenant's responses. Ids are those of their turns."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, principal: Principal, turn_id: str) -> StoredResponse:
+        """A response. Raises NotFound."""
+        async with self._database.begin(principal.tenant_id) as session:
+            responses = ResponseRepository(session, ENDPOINT)
+            turn = _existing(await responses.find(turn_id))
+            return StoredResponse(turn=turn, output=await responses.output(turn_id))
+
+    async def told(
+        self, principal: Principal, turn_id: str, *, after: str | None, limit: int, newest_first: bool
+    ) -> Sequence[Item]:
+        """What the model was told in a response's own turn, once that has ended. Raises NotFound."""
+        async with self._database.begin(principal.tenant_id) as session:
+            responses = ResponseRepository(session, ENDPOINT)
+            _existing(await responses.find(turn_id))
+            return await responses.told(turn_id, after=after, limit=limit, newest_first=newest_first)
+
+    async def delete(self, principal: Principal, turn_id: str) -> None:
+        """Erase a response for good, also from its conversation. Raises NotFound, or Conflict while it runs."""
+        async with self._database.begin(principal.tenant_id) as session:
+            turn = _existing(await ResponseRepository(session, ENDPOINT).find(turn_id))
+            if turn.status == TurnStatus.RUNNING:
+                raise Conflict("The response is still running; cancel it, or wait for its end.", code="turn_running")
+            await TurnRepository(session).delete(turn_id)
+
+    async def items(self, principal: Principal, ids: Sequence[str]) -> dict[str, SaidItem]:
+        """Those of these items that are stored."""
+        if not ids:
+            return {}
+        async with self._database.begin(principal.tenant_id) as session:
+            found = await ResponseRepository(session, ENDPOINT).items(ids)
+        return {item.id: _said(item) for item in found}
+
+
+def _said(item: Item) -> SaidItem:
+    kind = cast("ItemType", item.type)
+    return SaidItem(type=kind, role=item.role, text=item.text, name=item.name, call_id=item.call_id)
+
+
+def _existing(turn: Turn | None) -> Turn:
+    if turn is None:
+        raise NotFound("There is no such response.", param="response_id", code="response_not_found")
+    return turn

@@ -1,0 +1,81 @@
+"""Listening to a turn wherever it runs: in this process, in another one, or no longer."""
+
+import asyncio
+
+from app.common.errors import NotFound
+from database.clock import now
+from database.models import TurnStatus
+from database.repositories.lease_repository import LeaseRepository
+from database.repositories.turn_repository import TurnRepository
+from database.session import Database
+from services.live_turn import LiveTurn, TurnEnd
+from services.turn_copy import TurnCopy, cancelled
+from services.turn_runner import TurnRunner
+
+_LONGEST_SILENCE = 10.0
+
+
+class TurnFollower:
+    """Finds turns by id. One that runs elsewhere is copied, piece by piece, from what its process writes."""
+
+    def __init__(self, database: Database, runner: TurnRunner, *, unheard_seconds: float) -> None:
+        """`unheard_seconds`: after how long without a listener other processes cancel their turns."""
+        self._database = database
+        self._runner = runner
+        self._heartbeat = min(unheard_seconds / 3, _LONGEST_SILENCE)
+        self._copies: dict[tuple[str, str], tuple[LiveTurn, asyncio.Task[None]]] = {}
+
+    async def follow(self, tenant_id: str, turn_id: str) -> LiveTurn:
+        """A turn to listen to, from any offset in its text; one that has ended says all at once.
+
+        Raises NotFound for a turn that is not there, not this tenant's, or of which only numbers are kept.
+        """
+        turn = self._runner.find(tenant_id, turn_id)
+        if turn is not None and turn.resumable:
+            return turn
+        return self._copied(tenant_id, turn_id) or await self._copy(tenant_id, turn_id)
+
+    async def cancel(self, tenant_id: str, turn_id: str) -> TurnStatus:
+        """Cancel a turn wherever it runs, and wait for its end; the state it ended in. Raises NotFound."""
+        turn = self._runner.find(tenant_id, turn_id)
+        if turn is not None:
+            turn.stop(cancelled())
+        else:
+            turn = await self.follow(tenant_id, turn_id)
+            async with self._database.begin_global() as session:
+                await LeaseRepository(session).stop(turn_id, now())
+        async for event in turn.events():
+            if isinstance(event, TurnEnd):
+                return event.status
+        raise AssertionError("a turn's events end with its end")
+
+    async def close(self) -> None:
+        """Stop copying."""
+        tasks = [task for _, task in self._copies.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _copy(self, tenant_id: str, turn_id: str) -> LiveTurn:
+        async with self._database.begin(tenant_id) as session:
+            found = await TurnRepository(session).with_response(turn_id)
+        if found is None:
+            raise NotFound("There is no such message.", param="message_id", code="message_not_found")
+        row, response = found
+        copy = TurnCopy(self._database, tenant_id, row, response)
+        if row.status != TurnStatus.RUNNING:
+            return copy.turn
+        if (faster := self._copied(tenant_id, turn_id)) is not None:
+            return faster
+        name = (tenant_id, turn_id)
+        task = asyncio.create_task(copy.feed(self._heartbeat))
+        self._copies[name] = copy.turn, task
+        task.add_done_callback(lambda _task: self._copies.pop(name))
+        return copy.turn
+
+    def _copied(self, tenant_id: str, turn_id: str) -> LiveTurn | None:
+        turn, _ = self._copies.get((tenant_id, turn_id), (None, None))
+        if turn is not None:
+            # It must not be given up before whoever asks begins to listen.
+            turn.leave()
+        return turn

@@ -1,0 +1,65 @@
+"""OpenAI's Agents SDK on `/v1/responses`: it calls two tools, one after the other, and answers."""
+
+import json
+from typing import Any
+
+from agents import Agent, OpenAIResponsesModel, RunConfig, Runner, function_tool
+from openai import AsyncOpenAI
+
+from tests.openai_clients import MODEL, async_client
+from tests.service import Service, script
+
+CONFIG = RunConfig(tracing_disabled=True)
+
+
+@function_tool(strict_mode=False)
+def get_weather(city: str) -> str:
+    """The weather of a city.
+
+    Args:
+        city: its name.
+    """
+    # What a tool returns is the next script of the engine.
+    return script(f'get_time\n{{"city": "{city}"}}')
+
+
+@function_tool(strict_mode=False)
+def get_time(city: str) -> str:
+    """The time in a city.
+
+    Args:
+        city: its name.
+    """
+    return script(f"It is sunny in {city}, at noon.")
+
+
+def agent(client: AsyncOpenAI) -> Agent[Any]:
+    model = OpenAIResponsesModel(model=MODEL, openai_client=client)
+    return Agent(name="Guide", instructions="You help travellers.", tools=[get_weather, get_time], model=model)
+
+
+QUESTION = script(f"get_weather\n{json.dumps({'city': 'Rome'})}")
+ANSWER = "It is sunny in Rome, at noon."
+
+
+async def test_an_agent_calls_two_tools_and_answers(service: Service) -> None:
+    async with async_client(service) as client:
+        result = await Runner.run(agent(client), QUESTION, run_config=CONFIG)
+    assert result.final_output == ANSWER
+    entries = (await service.ours.get("/chat/get/messages/")).json()["messages"]
+    assert [entry["response"] for entry in reversed(entries)] == [
+        'get_weather({"city": "Rome"})',
+        'get_time({"city": "Rome"})',
+        ANSWER,
+    ]
+
+
+async def test_a_streamed_agent_says_the_same(sqlite_service: Service) -> None:
+    async with async_client(sqlite_service) as client:
+        result = Runner.run_streamed(agent(client), QUESTION, run_config=CONFIG)
+        said = [
+            event.data.delta
+            async for event in result.stream_events()
+            if event.type == "raw_response_event" and event.data.type == "response.output_text.delta"
+        ]
+    assert result.final_output == "".join(said) == ANSWER

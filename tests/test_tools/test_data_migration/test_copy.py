@@ -1,0 +1,95 @@
+"""A copied database holds what its source does."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Table
+
+from app.common.errors import ReadOnly
+from database.engine import create_engine
+from database.models import Base
+from database.portable import portable_type
+from database.role import why_unbound
+from tests.administration import Command
+from tests.conftest import OWNER, SERVICE
+from tests.rows import a_conversation, a_turn, store
+from tests.test_tools.test_data_migration.conftest import make_url
+from tests.test_tools.test_data_migration.copies import copied, count, fill, on, turns
+
+
+def test_every_table_is_copied_between_any_two_kinds_and_proved_equal(run: Command, urls: tuple[str, str]) -> None:
+    ours, theirs = fill(urls[0], "ours", "theirs")
+    tables = copied(run, urls)
+    assert tables.keys() == Base.metadata.tables.keys()
+    assert all(row["equal"] and row["source_rows"] for row in tables.values()), tables
+    for principal in (ours, theirs):
+        assert turns(urls[1], principal) == turns(urls[0], principal) != {}
+
+
+def test_a_second_run_changes_nothing_and_says_the_same(run: Command, unlike_urls: tuple[str, str]) -> None:
+    fill(unlike_urls[0], "ours")
+    assert copied(run, unlike_urls) == copied(run, unlike_urls)
+
+
+def test_there_and_back_again_is_the_same(
+    run: Command, unlike_urls: tuple[str, str], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    fill(unlike_urls[0], "ours", "theirs")
+    there = copied(run, unlike_urls)
+    back = copied(run, (unlike_urls[1], make_url(request, tmp_path, unlike_urls[0].partition(":")[0])))
+    # Each copy is in the audit log of its source.
+    names = there.keys() - {"audit_events"}
+    assert [there[name]["source_checksum"] for name in names] == [back[name]["target_checksum"] for name in names]
+
+
+def test_one_tenant_is_copied_alone(run: Command, unlike_urls: tuple[str, str]) -> None:
+    ours, theirs = fill(unlike_urls[0], "ours", "theirs")
+    (others,) = fill(unlike_urls[1], "others")
+    before = turns(unlike_urls[1], others)
+    tables = copied(run, unlike_urls, "--tenant", "ours")
+    assert all(row["equal"] and row["source_rows"] for row in tables.values()), tables
+    assert turns(unlike_urls[1], ours) == turns(unlike_urls[0], ours)
+    assert turns(unlike_urls[1], theirs) == {}
+    assert turns(unlike_urls[1], others) == before
+
+
+def test_while_one_tenant_is_copied_the_others_write(run: Command, unlike_urls: tuple[str, str]) -> None:
+    ours, theirs = fill(unlike_urls[0], "ours", "theirs")
+    copied(run, unlike_urls, "--tenant", "ours")
+    on(unlike_urls[0], lambda database: store(database, theirs, a_conversation()))
+    with pytest.raises(ReadOnly):
+        on(unlike_urls[0], lambda database: store(database, ours, a_conversation()))
+    assert run("release", "--from", unlike_urls[0], "--tenant", "ours").output == "released\n"
+    on(unlike_urls[0], lambda database: store(database, ours, a_conversation()))
+
+
+def test_a_dry_run_counts_and_changes_nothing(run: Command, unlike_urls: tuple[str, str]) -> None:
+    (ours,) = fill(unlike_urls[0], "ours")
+    tables = copied(run, unlike_urls, "--dry-run")
+    assert (tables["turns"]["source_rows"], tables["turns"]["target_rows"]) == (2, 0)
+    on(unlike_urls[0], lambda database: store(database, ours, a_conversation()))
+    assert asyncio.run(count(unlike_urls[1])) == 0
+
+
+def test_the_services_own_role_works_on_a_copy(run: Command, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    urls = make_url(request, tmp_path, "sqlite"), make_url(request, tmp_path, "postgresql")
+    ours, theirs = fill(urls[0], "ours", "theirs")
+    copied(run, urls)
+    url = urls[1].replace(f"//{OWNER}@", f"//{SERVICE}@")
+    assert turns(url, ours) == turns(urls[0], ours)
+    assert asyncio.run(why_not(url)) is None
+    on(url, lambda database: store(database, theirs, a_turn(theirs)))
+
+
+@pytest.mark.parametrize("table", Base.metadata.sorted_tables, ids=lambda table: table.name)
+def test_every_column_has_a_form_that_both_databases_share(table: Table) -> None:
+    assert all(portable_type(column) for column in table.columns)
+
+
+async def why_not(url: str) -> str | None:
+    engine = create_engine(url)
+    try:
+        return await why_unbound(engine)
+    finally:
+        await engine.dispose()

@@ -1,0 +1,31 @@
+"""`python -m tools.data_migration`: what an administrator moves, brings in, takes out and removes."""
+
+import sys
+
+import typer
+from alembic.util import CommandError
+
+from app.common.errors import AppError
+from app.settings import SettingsError
+from tools.data_migration import copy_command, schema_command, verify_command
+from tools.data_migration.exit_status import WRONG
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+cli.command(epilog=copy_command.COPY_EXAMPLES)(copy_command.copy)
+cli.command(epilog=copy_command.RELEASE_EXAMPLES)(copy_command.release)
+cli.command(epilog=schema_command.UPGRADE_EXAMPLES)(schema_command.upgrade)
+cli.command(epilog=schema_command.DOWNGRADE_EXAMPLES)(schema_command.downgrade)
+cli.command(epilog=verify_command.EXAMPLES)(verify_command.verify)
+
+
+def main() -> None:
+    """Run one command; what an administrator can put right is said in a sentence, with exit status 1."""
+    try:
+        cli()
+    except (AppError, SettingsError, CommandError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command line speaks on its terminal
+        sys.exit(WRONG)
+
+
+if __name__ == "__main__":
+    main()

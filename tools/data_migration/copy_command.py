@@ -1,0 +1,172 @@
+"""`copy` and `release`: a database moved to another one, while the service can only be read."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.exc import ProgrammingError
+
+from app.common.errors import Conflict, InvalidRequest
+from database.clock import now
+from database.models import Tenant
+from database.read_only import allow_writes, is_read_only, refuse_turns, refuse_writes
+from database.repositories.lease_repository import LeaseRepository
+from services.audit_service import record
+from services.tenant_service import TenantService
+from tools.admin.opened import AsJson, Result, operator, show
+from tools.data_migration.copier import Copier, Piece, TableReport, pieces
+from tools.data_migration.exit_status import DIFFERENT
+from tools.data_migration.progress_bar import Progress
+from tools.data_migration.side import Side, opened
+
+_POLL_SECONDS = 0.2
+_From = Annotated[
+    str,
+    typer.Option("--from", envvar="COPY_FROM", help="The source: sqlite:///… or postgresql://…, of the tables' owner."),
+]
+_To = Annotated[
+    str, typer.Option("--to", envvar="COPY_TO", help="The target, migrated: sqlite:///… or postgresql://….")
+]
+COPY_EXAMPLES = """
+Examples:
+
+python -m tools.data_migration copy --from sqlite:///data/chatglm.db --to postgresql://chatglm_owner@db/chatglm
+
+COPY_FROM=postgresql://… COPY_TO=sqlite:///new.db python -m tools.data_migration copy --dry-run --json
+"""
+RELEASE_EXAMPLES = "Example: python -m tools.data_migration release --from sqlite:///data/chatglm.db"
+_Tenant = Annotated[str | None, typer.Option(help="Only the tenant of this name; all by default.")]
+
+
+def copy(
+    source: _From,
+    target: _To,
+    tenant: _Tenant = None,
+    *,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds that running turns may take to end.")] = 60,
+    release: Annotated[bool, typer.Option("--release", help="Let the source be written again at the end.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a database, between SQLite and PostgreSQL or within one kind, and prove that both hold the same.
+
+    The source becomes read-only first: new turns are refused with 503, those that run may end, history can be read. It
+    stays so, since what it would take in after the copy would be missing in the target; `release` ends that. A copy
+    that was interrupted, however, is resumed by the same command. The target needs the same `CHATGLM_SECRET`.
+
+    Exit status: 0 done and equal, 1 refused (a sentence says why), 2 wrong usage, 3 copied, but the two sides differ.
+    """
+    _run(_copy(source, target, tenant, wait=wait, release=release, dry_run=dry_run, as_json=as_json))
+
+
+def release(source: _From, tenant: _Tenant = None) -> None:
+    """Let a database be written again that a copy has made read-only."""
+
+    async def work() -> bool:
+        async with opened(source) as side:
+            chosen = await _chosen(side, tenant)
+            released = await allow_writes(side.engine, chosen[0].id if tenant else None)
+            if released:
+                await _note(side, "database.release")
+            return released
+
+    typer.echo("released" if _run(work()) else "it was not read-only")
+
+
+async def _copy(
+    source_url: str, target_url: str, tenant: str | None, *, wait: float, release: bool, dry_run: bool, as_json: bool
+) -> None:
+    if source_url == target_url:
+        raise InvalidRequest("Source and target are the same database.")
+    async with opened(source_url) as source, opened(target_url) as target:
+        chosen = await _chosen(source, tenant)
+        wanted = pieces([one.id for one in chosen], whole=tenant is None)
+        if dry_run:
+            counted = await Copier(source, target, Progress(None, quiet=True)).count(wanted)
+            show([_row(report, counted=True) for report in counted], as_json=as_json)
+            return
+        await _make_read_only(source, chosen[0].id if tenant else None, wait)
+        began = time.monotonic()
+        sent, copying, reports = await _copied(source, target, wanted, began)
+        if release:
+            await allow_writes(source.engine, chosen[0].id if tenant else None)
+            await _note(source, "database.release")
+        show([_row(report) for report in reports], as_json=as_json)
+        rate = f" ({sent / copying:,.0f} rows/s)" if copying > 0 else ""
+        typer.echo(f"{sent} rows in {copying:.1f} s{rate}, {time.monotonic() - began:.1f} s with comparing", err=True)
+    if not all(report.equal for report in reports):
+        typer.echo(
+            "The two sides differ: not done. The target must not hold other rows; begin with a new one.", err=True
+        )
+        raise typer.Exit(DIFFERENT)
+    if not release:
+        typer.echo("Both sides are equal. The source stays read-only until: release --from …", err=True)
+
+
+async def _copied(
+    source: Side, target: Side, wanted: list[Piece], began: float
+) -> tuple[int, float, list[TableReport]]:
+    """Rows sent, the seconds that took, and what both sides hold then."""
+    # Copied once, and compared on both sides.
+    total = 3 * sum([await source.count(piece.part, piece.tenant_id) for piece in wanted])
+    with Progress(total) as progress:
+        copier = Copier(source, target, progress)
+        sent = await copier.copy(wanted, resume=True)
+        copying = time.monotonic() - began
+        reports = await copier.compare(wanted)
+        if different := {report.table for report in reports if not report.equal}:
+            # Rows may have come between those that an earlier copy left there.
+            again = [piece for piece in wanted if piece.part.table.name in different]
+            sent += await copier.copy(again, resume=False)
+            reports = await copier.compare(wanted)
+    return sent, copying, reports
+
+
+async def _make_read_only(source: Side, tenant_id: str | None, wait: float) -> None:
+    if not await is_read_only(source.engine):
+        await _note(source, "database.copy", tenant_id)
+    await refuse_turns(source.engine, tenant_id)
+    give_up = time.monotonic() + wait
+    while running := await _running(source, tenant_id):
+        if time.monotonic() >= give_up:
+            await allow_writes(source.engine, tenant_id)
+            raise Conflict(f"{running} turns are still running; let them end, or wait longer with --wait.")
+        await asyncio.sleep(_POLL_SECONDS)
+    await refuse_writes(source.engine, tenant_id)
+
+
+async def _running(source: Side, tenant_id: str | None) -> int:
+    # Whose lease has expired is dead; its turn is copied as it is, and settled as interrupted by the target's service.
+    async with source.database.begin_global() as session:
+        return await LeaseRepository(session).living(now(), tenant_id)
+
+
+async def _note(side: Side, action: str, tenant_id: str | None = None) -> None:
+    async with side.database.begin_global() as session:
+        record(session, operator(), action, tenant_id=tenant_id, target_id=None)
+
+
+async def _chosen(side: Side, name: str | None) -> list[Tenant]:
+    tenants = TenantService(side.database)
+    return await tenants.all() if name is None else [await tenants.named(name)]
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    try:
+        return asyncio.run(work)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != "42501":
+            raise
+        raise InvalidRequest("The role of --from may not change the tables: use the URL of their owner.") from error
+
+
+def _row(report: TableReport, *, counted: bool = False) -> dict[str, Any]:
+    rows = {"table": report.table, "source_rows": report.source.rows, "target_rows": report.target.rows}
+    if counted:
+        return rows
+    sums = {"source_checksum": f"{report.source.checksum:032x}", "target_checksum": f"{report.target.checksum:032x}"}
+    return {**rows, **sums, "equal": report.equal}
