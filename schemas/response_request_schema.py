@@ -171,7 +171,9 @@ class ResponseRequest(ResponseInput):
     store: bool | None = Field(None, description="Default true, unless the tenant's policy is to keep only numbers.")
     metadata: Metadata | None = Field(None, description="Labels of your own, kept with the response.")
     user: Name | None = Field(None, description="The end user, for filters and erasure.")
-    background: Literal[False] | None = None
+    background: bool | None = Field(
+        None, description="Answer at once, and run on unheard; only without tools, and stored."
+    )
     service_tier: Literal["auto", "default"] | None = Field(None, description="Changes nothing.")
     prompt_cache_key: Text | None = Field(None, description="Changes nothing: prefixes are found by themselves.")
     safety_identifier: Text | None = Field(None, description="Changes nothing.")
@@ -190,6 +192,15 @@ class ResponseRequest(ResponseInput):
     def _has_a_stream(cls, value: ResponseStreamOptions | None, info: ValidationInfo) -> ResponseStreamOptions | None:
         if value is not None and not info.data.get("stream"):
             raise ValueError("needs stream")
+        return value
+
+    @field_validator("background")
+    @classmethod
+    def _can_be_told_again(cls, value: bool | None, info: ValidationInfo) -> bool | None:  # noqa: FBT001
+        if value and info.data.get("store") is False:
+            raise ValueError("needs store: only what is kept can be read later")
+        if value and _LOGPROBS in (info.data.get("include") or []):
+            raise ValueError("cannot be given together with log-probabilities, which are not kept")
         return value
 
     @property

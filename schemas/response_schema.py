@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from schemas.response_request_schema import (
     ResponseTool,
@@ -139,6 +139,22 @@ class ResponseObject(BaseModel):
     user: str | None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+
+
+class ResponseQuery(BaseModel):
+    """Whether to listen to a background response instead of being shown it, and from which event on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stream: bool = False
+    starting_after: int | None = Field(None, ge=0, description="The last event's number that is not wanted again.")
+
+    @field_validator("starting_after")
+    @classmethod
+    def _has_a_stream(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and not info.data.get("stream"):
+            raise ValueError("needs stream")
+        return value
 
 
 class InputText(BaseModel):

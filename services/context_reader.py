@@ -40,7 +40,7 @@ class ContextReader:
         if request.conversation_id is not None:
             return await self._conversation(principal, request)
         if request.previous_id is not None:
-            return Context(items=await self._responses(principal, request.previous_id), length=None)
+            return Context(items=await self._responses(principal, request), length=None)
         return Context(items=[], length=None)
 
     async def _conversation(self, principal: Principal, request: ChatRequest) -> Context:
@@ -52,8 +52,9 @@ class ContextReader:
             )
         return Context(items=with_whole_calls(_items(row[1:] for row in rows)), length=rows[0][0])
 
-    async def _responses(self, principal: Principal, previous_id: str) -> Sequence[SaidItem]:
-        rows = await self._database.run_prepared(principal.tenant_id, {"previous_id": previous_id}, READ_RESPONSES)
+    async def _responses(self, principal: Principal, request: ChatRequest) -> Sequence[SaidItem]:
+        given = {"previous_id": request.previous_id, "endpoint": request.endpoint}
+        rows = await self._database.run_prepared(principal.tenant_id, given, READ_RESPONSES)
         if not rows or rows[0][1] is not None:
             # What the oldest that is left goes on from was erased: an answer without it would be to something else.
             raise _gone("There is no such response, or one that it goes on from was erased.")

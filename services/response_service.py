@@ -22,6 +22,16 @@ class StoredResponse:
     turn: Turn
     output: Sequence[Item]
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self.turn.status == TurnStatus.RUNNING
+
+    @property
+    def in_background(self) -> bool:
+        """Whether it runs on when nobody listens."""
+        return bool(self.turn.parameters.get("background"))
+
 
 class ResponseService:
     """What was stored of one tenant's responses. Ids are those of their turns."""

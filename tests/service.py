@@ -84,9 +84,9 @@ async def running_engine(path: Path, *, max_running: int = 64, max_queued: int =
 
 
 @asynccontextmanager
-async def running_app(settings: Settings, engine_socket: Path) -> AsyncIterator[str]:
+async def running_app(settings: Settings, engine_socket: Path, instance: str = "0" * 32) -> AsyncIterator[str]:
     """The application on a free port of the loopback; its URL."""
-    app = create_app(settings, secret=SECRET, engine_socket=engine_socket, instance="0" * 32)
+    app = create_app(settings, secret=SECRET, engine_socket=engine_socket, instance=instance)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(
             uvicorn.Config(

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from app.common.errors import AppError
+from app.controller.response_items import row_id
 from app.controller.response_request import settings
 from schemas.response_request_schema import ResponseRequest
 from schemas.response_schema import (
@@ -22,6 +23,11 @@ from services.live_turn import TurnEnd, Usage
 SERVER_ERROR, _INVALID_PROMPT = "server_error", "invalid_prompt"
 
 
+def shown_id(turn_id: str) -> str:
+    """The name of a turn on these routes."""
+    return f"resp_{turn_id}"
+
+
 def begun(started: StartedTurn, body: ResponseRequest) -> ResponseObject:
     """A response of which there is nothing yet."""
     turn = started.turn
@@ -31,7 +37,7 @@ def begun(started: StartedTurn, body: ResponseRequest) -> ResponseObject:
         settings(body),
         model=body.model,
         store=started.stored,
-        previous_response_id=body.previous_response_id,
+        previous_response_id=body.previous_response_id and shown_id(row_id(body.previous_response_id)),
         conversation_id=turn.conversation_id,
         metadata=body.metadata or {},
         user=body.user,
@@ -50,7 +56,7 @@ def response_object(
         {
             **shown,
             **fields,
-            "id": f"resp_{turn_id}",
+            "id": shown_id(turn_id),
             "created_at": int(created_at.timestamp()),
             "conversation": conversation,
         }

@@ -27,13 +27,16 @@ async def create_response(
     chat: Chat,
     responses: Responses,
 ) -> Response | ResponseObject:
-    """Answer what is said; whole, or streamed as typed server-sent events with `stream: true`."""
+    """Answer what is said; whole, streamed as typed server-sent events, or in the background."""
     known = await responses.items(caller, references(body.input))
     started = await chat.start(caller, chat_request(body, known))
     turn, blank = started.turn, begun(started, body)
     if body.stream:
         events = ResponseEvents(turn.id, blank)
         return EventStream(turn, events, first=events.begin())
+    if body.background:
+        response.headers.update(limit_headers(turn))
+        return blank
     end = await whole(turn, request)
     response.headers.update(limit_headers(turn))
     return ended(blank, end, output_of(turn.id, turn.parts, end))

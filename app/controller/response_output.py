@@ -11,6 +11,7 @@ from services.live_turn import TurnEnd
 from services.said_item import answer_item_id
 
 Event = dict[str, Any]
+TEXT_DELTA = "response.output_text.delta"
 
 
 class ResponseOutput:
@@ -67,7 +68,7 @@ class ResponseOutput:
         self._said.append(delta.text)
         self._chances += delta.chances
         takes, logprobs = max(1, len(delta.text)), [one.model_dump() for one in chances_of(delta.chances)]
-        yield self._of_part("response.output_text.delta", takes=takes, delta=delta.text, logprobs=logprobs)
+        yield self._of_part(TEXT_DELTA, takes=takes, delta=delta.text, logprobs=logprobs)
 
     def _begin(self) -> Iterator[Event]:
         self._message = len(self.items)

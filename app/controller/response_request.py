@@ -46,6 +46,7 @@ def chat_request(body: ResponseRequest, known: Mapping[str, SaidItem]) -> ChatRe
         shown=_given(body, _SHOWN),
         model=body.model,
         stored=body.store is not False,
+        background=bool(body.background),
         user=body.user,
         store=body.store,
         max_tokens=body.max_output_tokens,

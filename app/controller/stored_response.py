@@ -1,6 +1,8 @@
 """A response as it is shown again: from the rows of its turn."""
 
-from app.controller.response_answer import SERVER_ERROR, response_object, response_usage
+from typing import Any
+
+from app.controller.response_answer import SERVER_ERROR, response_object, response_usage, shown_id
 from app.controller.response_items import wire_id
 from database.models import Item, Turn, TurnStatus
 from schemas.response_schema import (
@@ -17,6 +19,7 @@ from schemas.response_schema import (
     ResponseFailure,
     ResponseObject,
     ResponseStatus,
+    ResponseUsage,
 )
 from services.live_turn import Usage
 from services.response_service import StoredResponse
@@ -44,7 +47,7 @@ def shown(stored: StoredResponse) -> ResponseObject:
         turn.created_at,
         turn.parameters,
         conversation_id=turn.conversation_id,
-        previous_response_id=None if previous is None else f"resp_{previous}",
+        previous_response_id=previous and shown_id(previous),
         status="incomplete" if cut else _STATUSES[turn.status],
         incomplete_details=IncompleteDetails(reason="max_output_tokens") if cut else None,
         error=_FAILURES.get(TurnStatus(turn.status)),
@@ -55,6 +58,12 @@ def shown(stored: StoredResponse) -> ResponseObject:
         output=[_output(item) for item in stored.output],
         usage=_usage(turn),
     )
+
+
+def unsaid(stored: StoredResponse) -> ResponseObject:
+    """The response before anything was said."""
+    blank: dict[str, Any] = {"incomplete_details": None, "error": None, "output": [], "usage": None}
+    return shown(stored).model_copy(update={"status": "in_progress", **blank})
 
 
 def input_item(item: Item) -> InputItemView:
@@ -87,7 +96,7 @@ def _status(item: Item) -> ItemStatus:
     return "incomplete" if item.status == "incomplete" else "completed"
 
 
-def _usage(turn: Turn) -> object:
+def _usage(turn: Turn) -> ResponseUsage | None:
     if turn.status == TurnStatus.RUNNING:
         return None
     return response_usage(

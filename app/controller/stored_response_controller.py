@@ -2,14 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
-from app.controller.auth import HistoryEraser, HistoryReader
-from app.controller.provided import Responses
+from app.common.errors import InvalidRequest
+from app.controller.auth import ChatCaller, HistoryEraser, HistoryReader
+from app.controller.provided import Follower, Responses
+from app.controller.response_answer import shown_id
+from app.controller.response_events import ResponseEvents
 from app.controller.response_items import row_id
 from app.controller.responses import REFUSALS
-from app.controller.stored_response import input_item, shown
-from schemas.response_schema import DeletedResponse, InputItemPage, InputItemQuery, ResponseObject
+from app.controller.sse import EventStream
+from app.controller.stored_response import input_item, shown, unsaid
+from schemas.response_schema import DeletedResponse, InputItemPage, InputItemQuery, ResponseObject, ResponseQuery
 from schemas.wire_id import ResponseId
 from services.response_service import ENDPOINT
 
@@ -17,17 +21,48 @@ router = APIRouter(prefix=f"{ENDPOINT}/{{response_id}}", tags=["responses"], res
 TurnId = Annotated[ResponseId, Path(alias="response_id")]
 
 
-@router.get("")
-async def get_response(turn_id: TurnId, caller: HistoryReader, responses: Responses) -> ResponseObject:
-    """Show a stored response."""
-    return shown(await responses.get(caller, turn_id))
+@router.get("", response_model=ResponseObject)
+async def get_response(
+    turn_id: TurnId,
+    query: Annotated[ResponseQuery, Query()],
+    caller: HistoryReader,
+    responses: Responses,
+    follower: Follower,
+) -> Response | ResponseObject:
+    """Show a stored response; or with `stream=true` the events of one in the background, from wherever it runs."""
+    stored = await responses.get(caller, turn_id)
+    if not query.stream:
+        if stored.runs and stored.in_background:
+            # Whoever asks now and then listens too: it must not be given up.
+            (await follower.follow(caller.tenant_id, turn_id)).leave()
+        return shown(stored)
+    if not stored.in_background:
+        raise InvalidRequest("Only a response in the background can be listened to again.", param="stream")
+    turn = await follower.follow(caller.tenant_id, turn_id)
+    after = -1 if query.starting_after is None else query.starting_after
+    events = ResponseEvents(turn_id, unsaid(stored), after=after)
+    return EventStream(turn, events, first=events.begin())
+
+
+@router.post("/cancel")
+async def cancel_response(
+    turn_id: TurnId, caller: ChatCaller, _reader: HistoryReader, responses: Responses, follower: Follower
+) -> ResponseObject:
+    """Cancel a response in the background, wherever it runs; what it has said so far stays."""
+    stored = await responses.get(caller, turn_id)
+    if not stored.in_background:
+        raise InvalidRequest("Only a response in the background can be cancelled.", param="response_id")
+    if stored.runs:
+        await follower.cancel(caller.tenant_id, turn_id)
+        stored = await responses.get(caller, turn_id)
+    return shown(stored)
 
 
 @router.delete("")
 async def delete_response(turn_id: TurnId, caller: HistoryEraser, responses: Responses) -> DeletedResponse:
     """Erase a response with all that was said in it, also from its conversation, for good."""
     await responses.delete(caller, turn_id)
-    return DeletedResponse(id=f"resp_{turn_id}")
+    return DeletedResponse(id=shown_id(turn_id))
 
 
 @router.get("/input_items")

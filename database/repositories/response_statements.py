@@ -14,7 +14,11 @@ _items: Any = Item.__table__
 def _responses() -> Any:
     """Responses from a given one back to the first, each with how far back it is: a response names the one before."""
     columns = (_turns.c.id, _turns.c.previous_id, _turns.c.status, _turns.c.conversation_id)
-    stored = (_turns.c.tenant_id == OWN_TENANT, _turns.c.stored)
+    stored = (
+        _turns.c.tenant_id == OWN_TENANT,
+        _turns.c.stored,
+        _turns.c.endpoint == given("endpoint", _turns.c.endpoint),
+    )
     last = select(*columns, literal(0).label("back")).where(*stored, _turns.c.id == given("previous_id", _turns.c.id))
     chain = last.cte("chain", recursive=True)
     before = select(*columns, chain.c.back + 1).where(*stored, _turns.c.id == chain.c.previous_id)

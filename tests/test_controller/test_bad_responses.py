@@ -60,7 +60,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("tool_choice.type", GOOD | {"tool_choice": {"type": "web_search_preview"}}),
     ("truncation", GOOD | {"truncation": "always"}),
     ("store", GOOD | {"store": "yes"}),
-    ("background", GOOD | {"background": True}),
+    ("background", GOOD | {"background": 1}),
     ("conversation.id", GOOD | {"conversation": "nonsense"}),
     ("conversation", GOOD | {"conversation": "0" * 32, "previous_response_id": "resp_1"}),
     ("previous_response_id", GOOD | {"previous_response_id": ""}),

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI, BadRequestError, NotFoundError
+from openai import AsyncOpenAI, BadRequestError, ConflictError, NotFoundError
 
 from services.inference.engine import GenerationRequest
 from services.inference.scripted import ScriptedCore
@@ -142,6 +142,9 @@ async def test_a_running_response_cannot_be_erased(sqlite_service: Service) -> N
             begun: Any = await anext(aiter(events))
             refused = await sqlite_service.ours.delete(f"{RESPONSES}/{begun.response.id}")
             assert (refused.status_code, refused.json()["error"]["code"]) == (409, "turn_running")
+            with pytest.raises(ConflictError) as early:
+                await ask(client, script("two"), previous_response_id=begun.response.id)
+            assert early.value.code == "turn_running"
             shown = await client.responses.retrieve(begun.response.id)
             assert (shown.status, shown.output, shown.usage) == ("in_progress", [], None)
         while (await client.responses.retrieve(begun.response.id)).status == "in_progress":
@@ -218,8 +221,11 @@ async def test_a_tenant_that_keeps_only_numbers_stores_no_responses(service: Ser
 async def test_a_response_is_only_what_was_asked_for_as_one(sqlite_service: Service) -> None:
     made = (await sqlite_service.ours.post(NEW_MESSAGE, json={"prompt": script("one")})).json()
     async with async_client(sqlite_service) as client:
-        with pytest.raises(NotFoundError) as refused:
-            await client.responses.retrieve(f"resp_{made['message_id']}")
-        assert refused.value.code == "response_not_found"
-        with pytest.raises(BadRequestError):
-            await ask(client, script("two"), previous_response_id=f"resp_{made['message_id']}")
+        messages: Any = [{"role": "user", "content": script("one")}]
+        completion = await client.chat.completions.create(model=MODEL, messages=messages, store=True)
+        for identifier in (made["message_id"], completion.id.removeprefix("chatcmpl-")):
+            with pytest.raises(NotFoundError) as refused:
+                await client.responses.retrieve(f"resp_{identifier}")
+            assert refused.value.code == "response_not_found"
+            with pytest.raises(BadRequestError):
+                await ask(client, script("two"), previous_response_id=f"resp_{identifier}")
