@@ -19,11 +19,13 @@ class Tool:
         name: letters, digits, `_`, `.` and `-`, 64 at the most.
         description: what it does, for the model.
         parameters: JSON schema of its arguments.
+        strict: whether a call with arguments that this does not allow is none.
     """
 
     name: str
     description: str | None = None
     parameters: Mapping[str, Any] | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

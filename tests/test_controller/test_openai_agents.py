@@ -12,7 +12,7 @@ from tests.service import NEW_MESSAGE, Service, script
 CONFIG = RunConfig(tracing_disabled=True)
 
 
-@function_tool(strict_mode=False)
+@function_tool
 def get_weather(city: str) -> str:
     """The weather of a city.
 
@@ -23,7 +23,7 @@ def get_weather(city: str) -> str:
     return script(f'get_time\n{{"city": "{city}"}}')
 
 
-@function_tool(strict_mode=False)
+@function_tool
 def get_time(city: str) -> str:
     """The time in a city.
 

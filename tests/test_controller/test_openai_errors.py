@@ -51,7 +51,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [WEATHER], "tool_choice": {"type": "function"}}, "tool_choice"),
     ({"tools": [WEATHER, WEATHER]}, "tools"),
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools"),
-    ({"tools": [{"type": "function", "function": {"name": "a", "strict": True}}]}, "tools.0.function.strict"),
+    (
+        {"tools": [{"type": "function", "function": {"name": "a", "strict": True, "parameters": {"type": "b"}}}]},
+        "tools",
+    ),
     ({"response_format": {"type": "json_schema"}}, "response_format"),
     (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": 5}}}},
