@@ -8,13 +8,17 @@ BIN := $(VENV)/bin
 NODE := tests/test_clients/node
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test check format lock clean
+.PHONY: run test interop check format lock clean
 
 run: $(VENV)/.engine
 	@exec $(BIN)/python -m app --upgrade
 
 test: $(VENV)/.dev $(VENV)/.clients
 	$(BIN)/python -m pytest
+
+# lm-evaluation-harness against the service; its environment takes about 1 GB.
+interop: $(VENV)/.dev $(VENV)/.harness
+	$(BIN)/python -m pytest tests/test_clients/test_lm_eval.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -36,6 +40,8 @@ lock: $(VENV)/.dev
 	  pyproject.toml --extra engine --extra dev $(shell cat requirements/not-locked.txt) -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --group clients -o requirements/clients.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --group harness -o requirements/harness.txt
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -60,6 +66,12 @@ $(VENV)/.clients: requirements/clients.txt $(NODE)/package-lock.json | $(BIN)/py
 	@$(VENV)/clients/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
 	  -r requirements/clients.txt
 	@if command -v npm >/dev/null; then npm ci --silent --ignore-scripts --prefix $(NODE); fi
+	@touch $@
+
+$(VENV)/.harness: requirements/harness.txt | $(BIN)/python
+	@$(PYTHON) -m venv $(VENV)/harness
+	@$(VENV)/harness/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
+	  -r requirements/harness.txt
 	@touch $@
 
 clean:

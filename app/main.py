@@ -47,6 +47,7 @@ from services.authentication_service import AuthenticationService
 from services.chat_service import ChatService
 from services.erasure_service import ErasureService
 from services.history_service import HistoryService
+from services.idempotency_service import IdempotencyService
 from services.inference.engine_client import EngineClient
 from services.key_service import KeyService
 from services.key_token import Peppers
@@ -116,17 +117,18 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         with suppress(ReadOnly):
             await recovery.recover(dead_owner=instance)
         app.state.runner = runner
-        follower = TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds)
+        provided = _provided(settings, database, engine, runner, secret=secret, instance=instance)
         journal = TurnJournal(database, runner)
         watch = TurnWatch(database, runner, owner=instance)
         retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
         background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention, journal, watch)]
         try:
-            yield State(provided=_provided(settings, database, engine, runner, follower, secret))
+            yield State(provided=provided)
         finally:
             await runner.drain(settings.shutdown_seconds)
             await runner.close()
-            await follower.close()
+            await provided.follower.close()
+            await provided.idempotency.close()
             for task in background:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -164,8 +166,9 @@ def _provided(
     database: Database,
     engine: EngineClient,
     runner: TurnRunner,
-    follower: TurnFollower,
+    *,
     secret: bytes,
+    instance: str,
 ) -> Provided:
     chat = ChatService(
         database,
@@ -182,12 +185,18 @@ def _provided(
         engine=engine,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
-        follower=follower,
+        follower=TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds),
         stream_access=StreamAccess(database, secret, *settings.former_secrets),
         stream_url_lifetime=timedelta(seconds=settings.stream_url_seconds),
         texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
+        idempotency=IdempotencyService(
+            database,
+            owner=instance,
+            lease=timedelta(seconds=settings.lease_seconds),
+            unheard_seconds=settings.unheard_seconds,
+        ),
         responses=ResponseService(database),
         stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),

@@ -17,43 +17,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median, quantiles
 
-from sqlalchemy import text
-
 from benchmarks import processes
 from benchmarks.direct_side import DirectSide, engine_limits
+from benchmarks.gateway_database import commit_ms, prepare, wait_for_statistics
 from benchmarks.http_side import HttpSide
 from benchmarks.load import Clients, Question, Round
 from benchmarks.service_under_test import CannotStart, ServiceUnderTest, started
-from database.engine import create_engine
-from database.session import Database
-from services.audit_service import Actor
 from services.inference.codec import Codecs
 from services.inference.prompt import Message
-from services.limit_service import Limits, LimitService
-from services.tenant_service import TenantService
 
-_TENANT = "default"
-_BENCHMARK = Actor(type="command_line", id="benchmark")
 _PROMPT = "What is the capital of France?"
-_PLENTY = 10**12
 _HEAD = (
-    "| at once | added p50, ms | HTTP p50 / p99, ms | direct p50, ms | turns/s (rounds) | API time a turn, ms | "
-    "turns/s of a core | load average |\n|---|---|---|---|---|---|---|---|"
+    "| at once | added p50, ms | HTTP p50 / p99, ms | direct p50, ms | a commit p50, ms | turns/s (rounds) | "
+    "API time a turn, ms | turns/s of a core | load average |\n|---|---|---|---|---|---|---|---|---|"
 )
-_FILLED_AT_ONCE = 50_000
-_FILL = text(
-    """
-    WITH made AS (
-        INSERT INTO turns (id, tenant_id, key_id, endpoint, model, parameters, status, prompt_tokens, cached_tokens,
-            completion_tokens, dropped_turns, created_at, finished_at)
-        SELECT lpad(to_hex(n), 32, '0'), CAST(:tenant AS varchar), CAST(:key AS varchar), '/chat/new/message/',
-            'scripted', '{}', 'completed', 50, 0, 200, 0, now() - interval '1 year', now() - interval '1 year'
-        FROM generate_series(CAST(:first AS int), CAST(:last AS int)) n
-        RETURNING id)
-    INSERT INTO turn_texts (turn_id, tenant_id, prompt, response)
-    SELECT id, CAST(:tenant AS varchar), repeat('word ', 40), repeat('word ', 160) FROM made
-    """
-)
+# Enough for PostgreSQL to look at every table.
+_FIRST = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +43,16 @@ class Level:
     http: list[Round]
     direct: list[Round]
     api_ms: float
+    commit_ms: float
 
     def line(self) -> str:
         """A row of the table."""
         http, direct = (_latencies(rounds) for rounds in (self.http, self.direct))
         rates = [len(one.answers) / one.seconds for one in self.http]
+        each = ", ".join(f"{rate:.0f}" for rate in rates)
         return (
             f"| {self.concurrency} | {median(http) - median(direct):.2f} | {median(http):.2f} / {_p99(http):.1f} | "
-            f"{median(direct):.2f} | {median(rates):.0f} ({', '.join(f'{one:.0f}' for one in rates)}) | "
+            f"{median(direct):.2f} | {self.commit_ms:.2f} | {median(rates):.0f} ({each}) | "
             f"{self.api_ms:.2f} | {1000 / self.api_ms:.0f} | {os.getloadavg()[0]:.1f} |"
         )
 
@@ -92,7 +73,7 @@ def main() -> int:
                 database_pool=arguments.pool,
             ) as service,
         ):
-            asyncio.run(_prepare(service.database_url, arguments.fill))
+            asyncio.run(prepare(service.database_url, arguments.fill))
             levels = _measure(arguments, service, clients)
     except (CannotStart, OSError) as error:
         print(error, file=sys.stderr)
@@ -117,39 +98,14 @@ def _arguments() -> argparse.Namespace:
     return parsed
 
 
-async def _prepare(url: str, turns: int) -> None:
-    """Give the tenant and its key limits of every kind, none of which is ever reached; fill the tables."""
-    limits = Limits(
-        requests_per_minute=_PLENTY,
-        tokens_per_minute=_PLENTY,
-        turns_at_once=_PLENTY,
-        tokens_per_day=_PLENTY,
-        tokens_per_month=_PLENTY,
-    )
-    engine = create_engine(url, timeout=600)
-    database = Database(engine)
-    service = LimitService(database)
-    tenant = await TenantService(database).named(_TENANT)
-    await service.set(_BENCHMARK, tenant.id, limits)
-    async with engine.connect() as connection:
-        found = await connection.execute(text("SELECT id FROM api_keys WHERE tenant_id = :id"), {"id": tenant.id})
-        key_id = found.scalar_one()
-        await connection.rollback()
-        for first in range(1, turns + 1, _FILLED_AT_ONCE):
-            await connection.execute(text("SELECT set_config('chatglm.tenant_id', :id, true)"), {"id": tenant.id})
-            last = min(turns, first + _FILLED_AT_ONCE - 1)
-            given = {"tenant": tenant.id, "key": key_id, "first": first, "last": last}
-            await connection.execute(_FILL, given)
-            await connection.commit()
-    await service.set(_BENCHMARK, tenant.id, limits, key_id=key_id)
-    await database.close()
-
-
 def _measure(arguments: argparse.Namespace, service: ServiceUnderTest, clients: Clients) -> list[Level]:
     http = HttpSide(url=service.url, key=service.key, timeout=60)
     codec = asyncio.run(_codec_ids(service))
     direct = DirectSide(socket=service.engine_socket, stop_ids=frozenset(), timeout=60)
     question = Question(prompt=_PROMPT, prompt_ids=codec, max_tokens=1, temperature=0.0)
+    clients.ask(http, [question] * _FIRST, 1)
+    if not asyncio.run(wait_for_statistics(service.database_url)):
+        raise CannotStart("PostgreSQL does not look at its tables: is autovacuum off?")
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {arguments.fill} turns before")
     print(_HEAD)
     levels = []
@@ -163,7 +119,8 @@ def _measure(arguments: argparse.Namespace, service: ServiceUnderTest, clients: 
             seconds += processes.cpu_seconds(service.api_pid) - before
             rounds[1].append(clients.ask(direct, [question] * arguments.requests, concurrency))
         api_ms = 1000 * seconds / (arguments.rounds * arguments.requests)
-        levels.append(Level(concurrency=concurrency, http=rounds[0], direct=rounds[1], api_ms=api_ms))
+        commit = asyncio.run(commit_ms(service.database_url))
+        levels.append(Level(concurrency=concurrency, http=rounds[0], direct=rounds[1], api_ms=api_ms, commit_ms=commit))
         print(levels[-1].line(), flush=True)
     return levels
 

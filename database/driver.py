@@ -8,7 +8,7 @@ import aiosqlite
 import asyncpg
 from sqlalchemy.exc import IntegrityError
 
-from database.prepared import Prepared
+from database.prepared import NUMBER, Prepared
 
 Result = TypeVar("Result")
 Rows: TypeAlias = Sequence[Sequence[Any]]
@@ -57,11 +57,32 @@ class PostgresTransaction:
 
     async def run(self, given: Mapping[str, Any], *groups: Prepared) -> list[Rows]:
         """See DriverTransaction."""
-        all_of_them = [group.for_postgresql() for group in groups]
         try:
-            return [await self._connection.fetch(one.sql, *one.values(self._tenant_id, given)) for one in all_of_them]
+            return [await self._run(given, group) for group in groups]
         except asyncpg.IntegrityConstraintViolationError as error:
             raise _broken(error) from error
+
+    async def _run(self, given: Mapping[str, Any], group: Prepared) -> Rows:
+        compiled = group.for_postgresql()
+        if group.is_guarded:
+            given = {**given, NUMBER: 0}
+        rows: Rows = await self._connection.fetch(compiled.sql, *compiled.values(self._tenant_id, given))
+        return [row[1:] for row in rows] if group.is_guarded else rows
+
+    async def run_each(self, given: Sequence[Mapping[str, Any]], group: Prepared) -> list[Rows]:
+        """Run a guarded group once with each of these parameters, all or none; the rows of each."""
+        compiled = group.for_postgresql()
+        try:
+            rows = await self._connection.fetchmany(
+                compiled.sql,
+                [compiled.values(self._tenant_id, {**one, NUMBER: number}) for number, one in enumerate(given)],
+            )
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise _broken(error) from error
+        found: list[list[Sequence[Any]]] = [[] for _ in given]
+        for number, *row in rows:
+            found[number].append(row)
+        return list(found)
 
     async def each(self, given: Sequence[Mapping[str, Any]], statements: Prepared) -> None:
         """See DriverTransaction."""

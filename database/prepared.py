@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Delete,
     Insert,
+    Integer,
     Select,
     String,
     Table,
@@ -38,6 +39,10 @@ _PREFIX = "given_"
 _SESSION_TENANT = "session_tenant"
 # The tenant of the transaction. Nobody who runs a statement can give it.
 OWN_TENANT: BindParameter[str] = bindparam(_SESSION_TENANT, type_=String(ID_LENGTH))
+
+
+# Tells the rows of a guarded group from those of the same group with other parameters: their first column.
+NUMBER = "number"
 
 
 def given(name: str, column: Any) -> BindParameter[Any]:
@@ -89,7 +94,7 @@ class Prepared:
             guard = self._guard.cte("guard")
             allowed = ~exists(select(literal(1)).select_from(guard).where(~guard.c.ok))
             before = [_only_if(allowed, one) for one in self._statements]
-            last = select(guard)
+            last = select(bindparam(_PREFIX + NUMBER, type_=Integer()), guard)
         together = last.add_cte(*(one.cte(f"part_{number}") for number, one in enumerate(before)))
         return _compile(together, asyncpg.dialect())  # type: ignore[no-untyped-call]
 

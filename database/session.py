@@ -18,6 +18,7 @@ from app.common.errors import ReadOnly, Unavailable
 from database.driver import DriverTransaction, PostgresTransaction, Rows, SqliteConnection, SqliteTransaction
 from database.prepared import Prepared
 from database.read_only import refuses_writes
+from database.shared_statements import SharedStatements
 from database.tenancy import TENANT, GuardedSession, TenantViolation
 from database.tenant_connections import TenantConnections
 
@@ -49,6 +50,7 @@ class Database:
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, sync_session_class=GuardedSession)
         self._writer = _SqliteWriter(engine) if engine.dialect.name == "sqlite" else None
         self._connections = None if self._writer else TenantConnections(engine)
+        self._shared = None if self._connections is None else SharedStatements(self._connections)
 
     @asynccontextmanager
     async def begin(self, tenant_id: str) -> AsyncIterator[AsyncSession]:
@@ -88,14 +90,12 @@ class Database:
                     await transaction.commit()
 
     async def run_prepared(self, tenant_id: str, given: Mapping[str, Any], group: Prepared) -> Rows:
-        """One group of statements as a transaction of its own: on PostgreSQL a single round trip."""
-        if self._connections is None:
-            async with self.begin_prepared(tenant_id) as transaction:
-                (rows,) = await transaction.run(given, group)
-        else:
+        """One group of statements, committed when this returns: on PostgreSQL a single round trip."""
+        if self._shared is not None:
             with _told():
-                async with self._connections.of(tenant_id) as connection:
-                    (rows,) = await PostgresTransaction(connection, tenant_id).run(given, group)
+                return await self._shared.run(tenant_id, given, group)
+        async with self.begin_prepared(tenant_id) as transaction:
+            (rows,) = await transaction.run(given, group)
         return rows
 
     async def ping(self) -> None:

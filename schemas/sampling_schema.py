@@ -15,9 +15,7 @@ def _listed(value: Any) -> Any:
 
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 StopString = Annotated[Text, Field(min_length=1, max_length=256)]
-Stops = Annotated[
-    list[StopString], Field(max_length=4), BeforeValidator(_listed, json_schema_input_type=str | list[str])
-]
+StopStrings = Annotated[list[StopString], BeforeValidator(_listed, json_schema_input_type=str | list[str])]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}\z")]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 
@@ -30,7 +28,7 @@ class SamplingFields(BaseModel):
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     n: int | None = Field(None, ge=1, le=128, description="How many answers.")
-    stop: Stops | None = None
+    stop: Annotated[StopStrings, Field(max_length=4)] | None = None
     seed: int | None = Field(None, ge=-_LARGEST, le=_LARGEST)
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None

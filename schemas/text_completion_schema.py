@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 
 from schemas.completion_request_schema import StreamOptions
 from schemas.completion_schema import CompletionUsage
-from schemas.sampling_schema import SamplingFields
+from schemas.sampling_schema import SamplingFields, StopStrings
 from schemas.text import Name, printable
 
 # As many as the engine's queue holds by default: each is a turn of its own, and all of them begin together.
@@ -41,6 +41,8 @@ class TextCompletionRequest(SamplingFields):
 
     model: Name
     prompt: Prompts = Field(description="Texts or token ids, up to 64 of them; each is a turn of its own.")
+    # Evaluation tasks have more of them than OpenAI takes.
+    stop: Annotated[StopStrings, Field(max_length=16)] | None = None
     suffix: Literal[""] | None = Field(None, description="The models have not learned to fill gaps.")
     best_of: int | None = Field(None, ge=1, description="The same as n: all answers are given.")
     echo: bool | None = Field(None, description="Give each answer behind its prompt.")

@@ -1,4 +1,4 @@
-"""Deleting what tenants no longer want kept: turns some time after they began, conversations after their last use."""
+"""Deleting what is not kept: idempotency keys, and what tenants no longer want, by the clocks they set."""
 
 import asyncio
 import logging
@@ -13,6 +13,7 @@ from database.models import Conversation, Item, Tenant, Turn
 from database.repositories.erasure_repository import Counts, ErasureRepository
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
+from services.idempotency_claim import KEPT
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class RetentionService:
         """Delete what is older than its tenant wants; the rows by table."""
         at = now()
         async with self._database.begin_global() as session:
-            tenants = await TenantRepository(session).with_clocks()
+            tenants = await TenantRepository(session).all()
         total: Counts = Counter()
         for tenant in tenants:
             total += await self._purge_tenant(tenant, at)
@@ -50,7 +51,7 @@ class RetentionService:
         return total
 
     async def _purge_tenant(self, tenant: Tenant, at: datetime) -> Counts:
-        total: Counts = Counter()
+        total = await self._all(tenant.id, lambda erasure: erasure.idempotency_keys(at - KEPT))
         if tenant.turn_days is not None:
             # Ids begin with the time they were made. What was brought along into a conversation belongs to no turn.
             oldest = first_id_at(at - timedelta(days=tenant.turn_days))

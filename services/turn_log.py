@@ -102,7 +102,7 @@ class TurnLog:
         async with self._database.begin_prepared(tenant_id) as transaction:
             if opening.seen_length is not None:
                 (continued,) = await transaction.run(given, turn_statements.CONTINUE_CONVERSATION)
-                if not continued:
+                if not (continued and continued[0][0]):
                     raise _locked()
                 (rows,) = await transaction.run(given, turn_statements.BEGIN_TURN)
                 return _allowed(rows, given)

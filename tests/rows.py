@@ -9,6 +9,7 @@ from database.models import (
     AuditEvent,
     Base,
     Conversation,
+    IdempotencyKey,
     Item,
     Lease,
     Limit,
@@ -88,6 +89,12 @@ def an_audit_event(**columns: Any) -> AuditEvent:
     return AuditEvent(**defaults | columns)
 
 
+def an_idempotency_key(key: str = "a key", **columns: Any) -> IdempotencyKey:
+    at = now()
+    defaults = {"key": key, "fingerprint": "0" * 64, "attempt": new_id(at), "owner": new_id(at)}
+    return IdempotencyKey(**defaults | {"created_at": at, "expires_at": at + timedelta(minutes=1)} | columns)
+
+
 def a_limit(subject: str, **columns: Any) -> Limit:
     return Limit(subject=subject, **columns)
 
@@ -115,6 +122,7 @@ async def store_one_of_each(database: Database, principal: Principal) -> list[Ba
         conversation,
         turn,
         a_text(turn),
+        an_idempotency_key(turn_id=turn.id, status=200, headers=[], body=b""),
         TurnChunk(turn_id=turn.id, position=0, text="an "),
         a_call(conversation, turn_id=turn.id),
         a_lease(principal, turn.id),

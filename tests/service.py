@@ -17,6 +17,7 @@ from app.main import create_app
 from app.settings import Settings
 from database.engine import create_engine
 from database.session import Database
+from services.inference.engine import EngineCore
 from services.inference.engine_server import EngineServer
 from services.inference.scripted import ScriptedCore
 from services.key_service import KeyService
@@ -74,11 +75,13 @@ def text_of(events: list[dict[str, Any]]) -> str:
 
 
 @asynccontextmanager
-async def running_engine(path: Path, *, max_running: int = 64, max_queued: int = 16) -> AsyncIterator[EngineServer]:
-    """A scripted engine on a socket, as fast as it can."""
+async def running_engine(
+    path: Path, *, max_running: int = 64, max_queued: int = 16, core: EngineCore | None = None
+) -> AsyncIterator[EngineServer]:
+    """An engine on a socket; by default the scripted one, as fast as it can."""
     server = EngineServer(max_queued=max_queued)
     await server.listen(path)
-    server.serve(ScriptedCore(rate=100_000, max_running=max_running))
+    server.serve(core or ScriptedCore(rate=100_000, max_running=max_running))
     yield server
     await server.close()
 
@@ -112,7 +115,13 @@ async def running_app(settings: Settings, engine_socket: Path, instance: str = "
 
 @asynccontextmanager
 async def running_service(
-    database_url: str, directory: Path, *, max_running: int = 64, max_queued: int = 16, **fields: Any
+    database_url: str,
+    directory: Path,
+    *,
+    max_running: int = 64,
+    max_queued: int = 16,
+    core: EngineCore | None = None,
+    **fields: Any,
 ) -> AsyncIterator[Service]:
     """Everything together, with two tenants."""
     engine_socket = directory / "engine.sock"
@@ -123,7 +132,7 @@ async def running_service(
     owners.append(await tenants.administrators(TESTER))
     made = [await keys.create(TESTER, owner.id) for owner in owners]
     async with (
-        running_engine(engine_socket, max_running=max_running, max_queued=max_queued) as engine,
+        running_engine(engine_socket, max_running=max_running, max_queued=max_queued, core=core) as engine,
         running_app(settings, engine_socket) as url,
         client(url, made[0].secret) as ours,
         client(url, made[1].secret) as theirs,

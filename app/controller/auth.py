@@ -38,6 +38,11 @@ class Require:
         return principal
 
 
+async def chat_caller(request: Request) -> Principal:
+    """The principal of a request that no dependency has read yet. Raises Unauthenticated or Forbidden."""
+    return await Require(Scope.CHAT)(request, await _bearer(request), await _header(request))
+
+
 def actor(principal: Principal, request: Request) -> Actor:
     """How the audit log names this caller."""
     return Actor(type="api_key", id=principal.key_id, request_id=request.state.request_id)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.controller.auth import ChatCaller
 from app.controller.chat_events import ChatEvents, chat_event, token_usage
+from app.controller.idempotent_route import IdempotentRoute
 from app.controller.local_time import local_time
 from app.controller.provided import Chat, Zone
 from app.controller.responses import REFUSALS
@@ -20,7 +21,7 @@ from services.inference.prompt import Message
 from services.live_turn import LiveTurn, TurnEnd
 from services.said_item import SaidItem
 
-router = APIRouter(prefix="/chat", tags=["chat"])
+router = APIRouter(route_class=IdempotentRoute, prefix="/chat", tags=["chat"])
 _ENDPOINT = "/chat/new/message/"
 _EVENT_STREAM = "text/event-stream"
 
@@ -41,6 +42,7 @@ async def new_message(
     started = await chat.start(caller, _chat_request(message))
     turn = started.turn
     if message.background:
+        request.state.turn_id = turn.id
         begun = BackgroundTurn(
             message_id=turn.id,
             conversation_id=turn.conversation_id,

@@ -6,6 +6,7 @@ from app.controller.auth import ChatCaller
 from app.controller.completion_answer import completion
 from app.controller.completion_chunks import CompletionChunks
 from app.controller.completion_request import chat_request
+from app.controller.idempotent_route import IdempotentRoute
 from app.controller.provided import Chat
 from app.controller.responses import REFUSALS
 from app.controller.sse import EventStream, limit_headers, whole
@@ -13,7 +14,7 @@ from schemas.completion_request_schema import CompletionRequest
 from schemas.completion_schema import ChatCompletion
 from services.stored_completion_service import ENDPOINT
 
-router = APIRouter(tags=["chat completions"], responses=REFUSALS)
+router = APIRouter(route_class=IdempotentRoute, tags=["chat completions"], responses=REFUSALS)
 
 
 @router.post(ENDPOINT, response_model=ChatCompletion)

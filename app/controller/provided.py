@@ -15,6 +15,7 @@ from services.authentication_service import AuthenticationService
 from services.chat_service import ChatService
 from services.erasure_service import ErasureService
 from services.history_service import HistoryService
+from services.idempotency_service import IdempotencyService
 from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
@@ -42,6 +43,7 @@ class Provided:
     texts: TextCompletionService
     tokens: TokenService
     history: HistoryService
+    idempotency: IdempotencyService
     responses: ResponseService
     stored_completions: StoredCompletionService
     erasure: ErasureService

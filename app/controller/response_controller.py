@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from app.controller.auth import ChatCaller
+from app.controller.idempotent_route import IdempotentRoute
 from app.controller.provided import Chat, Responses
 from app.controller.response_answer import begun, ended
 from app.controller.response_events import ResponseEvents
@@ -15,7 +16,7 @@ from schemas.response_request_schema import ResponseRequest, TokensQuestion
 from schemas.response_schema import InputTokens, ResponseObject
 from services.response_service import ENDPOINT
 
-router = APIRouter(prefix=ENDPOINT, tags=["responses"], responses=REFUSALS)
+router = APIRouter(route_class=IdempotentRoute, prefix=ENDPOINT, tags=["responses"], responses=REFUSALS)
 
 
 @router.post("", response_model=ResponseObject)

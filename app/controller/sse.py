@@ -1,8 +1,9 @@
 """Server-sent events: a turn's events on the wire."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -12,6 +13,8 @@ from starlette.types import Receive, Scope, Send
 from app.common.errors import AppError, Unauthenticated, Unavailable
 from app.common.handlers import error_envelope
 from services.live_turn import LiveTurn, TurnEnd, TurnEvent
+
+Result = TypeVar("Result")
 
 KEEP_ALIVE_SECONDS = 15.0
 # How long a listener goes on when its key is revoked.
@@ -57,9 +60,10 @@ class EventStream(Response):
         self._offset = offset
         self._check = check
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the last event, or until the client leaves."""
-        streaming = asyncio.create_task(self._stream(send))
+        scope["state"]["turn_id"] = self._turn.id
+        streaming = asyncio.create_task(self._stream(scope, send))
         leaving = asyncio.create_task(disconnected(receive))
         try:
             await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -75,7 +79,7 @@ class EventStream(Response):
         ):
             raise error
 
-    async def _stream(self, send: Send) -> None:
+    async def _stream(self, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         if self._first:
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
@@ -89,6 +93,8 @@ class EventStream(Response):
                         await send({"type": "http.response.body", "body": error_event(refusal)})
                         return
                 body, more = self._encode(event), not isinstance(event, TurnEnd)
+                if isinstance(event, TurnEnd) and event.error is not None:
+                    scope["state"]["is_broken"] = True
                 await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
@@ -122,8 +128,17 @@ async def disconnected(receive: Receive) -> None:
 async def whole(turn: LiveTurn, request: Request) -> TurnEnd:
     """Wait for a turn's end. Raises the error it ended with, or ClientDisconnect if the client left before."""
     request.state.begun()
-    ending = asyncio.create_task(turn.outcome())
-    leaving = asyncio.create_task(disconnected(request.receive))
+    request.state.turn_id = turn.id
+    try:
+        return await unless_left(turn.outcome(), request.receive)
+    finally:
+        turn.leave()
+
+
+async def unless_left(coming: Coroutine[Any, Any, Result], receive: Receive) -> Result:
+    """Wait for a result. Raises ClientDisconnect if the client leaves before."""
+    ending = asyncio.create_task(coming)
+    leaving = asyncio.create_task(disconnected(receive))
     try:
         await asyncio.wait({ending, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -131,7 +146,6 @@ async def whole(turn: LiveTurn, request: Request) -> TurnEnd:
         if not ending.done():
             ending.cancel()
             await asyncio.wait({ending})
-            turn.leave()
     if ending.cancelled():
         raise ClientDisconnect
     return ending.result()

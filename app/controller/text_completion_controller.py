@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from app.controller.auth import ChatCaller
+from app.controller.idempotent_route import IdempotentRoute
 from app.controller.provided import Texts
 from app.controller.responses import REFUSALS
 from app.controller.sse import EventStream, limit_headers, whole
@@ -11,7 +12,7 @@ from app.controller.text_completion_chunks import TextCompletionChunks
 from app.controller.text_completion_request import ENDPOINT, text_request
 from schemas.text_completion_schema import TextCompletion, TextCompletionRequest
 
-router = APIRouter(tags=["completions"], responses=REFUSALS)
+router = APIRouter(route_class=IdempotentRoute, tags=["completions"], responses=REFUSALS)
 
 
 @router.post(ENDPOINT, response_model=TextCompletion)

@@ -4,6 +4,7 @@ from database.models.api_key import ApiKey
 from database.models.audit_event import AuditEvent
 from database.models.base import Base, TenantOwned
 from database.models.conversation import Conversation
+from database.models.idempotency_key import IdempotencyKey
 from database.models.item import Item
 from database.models.lease import Lease
 from database.models.limit import Limit
@@ -18,6 +19,7 @@ __all__ = [
     "AuditEvent",
     "Base",
     "Conversation",
+    "IdempotencyKey",
     "Item",
     "Lease",
     "Limit",

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Delete, delete, exists, select, tuple_
@@ -9,7 +10,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from database.models import Base, Conversation, Item, Tenant, Turn, TurnStatus
+from database.models import Base, Conversation, IdempotencyKey, Item, Tenant, Turn, TurnStatus
 
 Counts = Counter[str]
 
@@ -45,6 +46,13 @@ class ErasureRepository:
         found = select(Item.id).where(condition).order_by(Item.id).limit(self._batch)
         ids = list(await self._session.scalars(found.with_for_update()))
         return +Counter({Item.__tablename__: await self._rows(delete(Item).where(Item.id.in_(ids)))})
+
+    async def idempotency_keys(self, before: datetime) -> Counts:
+        """The keys of requests that were first sent before this time."""
+        found = select(IdempotencyKey.key).where(IdempotencyKey.created_at < before).limit(self._batch)
+        keys = list(await self._session.scalars(found.with_for_update()))
+        deleted = await self._rows(delete(IdempotencyKey).where(IdempotencyKey.key.in_(keys)))
+        return +Counter({IdempotencyKey.__tablename__: deleted})
 
     async def conversations(self, condition: ColumnElement[bool]) -> Counts:
         """The oldest conversations that meet it and have no running turn; of long ones first only turns, then items."""

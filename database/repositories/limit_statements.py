@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Select, Update, and_, case, or_, select, update
+from sqlalchemy import Select, Update, and_, case, func, or_, select, update
 
 from database.models import Limit
 from database.prepared import OWN_TENANT, given
@@ -73,9 +73,5 @@ def _chargeable() -> Select[Any]:
 # until the transaction ends.
 CHARGEABLE = _chargeable()
 CHARGE: Update = update(_limits).where(_own()).values(_charged())
-_subjects = _locked(_limits.c.subject).cte("locked")
-UNCHARGE: Update = (
-    update(_limits)
-    .where(_limits.c.tenant_id == OWN_TENANT, _limits.c.subject == _subjects.c.subject)
-    .values(_settled())
-)
+LIMITS_LOCKED = select(func.count()).select_from(_locked(_limits.c.subject).subquery()).scalar_subquery() >= 0
+UNCHARGE: Update = update(_limits).where(_own()).values(_settled())

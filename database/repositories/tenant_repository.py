@@ -1,6 +1,6 @@
 """Queries on tenants."""
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.models import Tenant
@@ -46,8 +46,3 @@ class TenantRepository:
     async def all(self) -> list[Tenant]:
         """Every tenant, by name."""
         return list(await self._session.scalars(select(Tenant).order_by(Tenant.name)))
-
-    async def with_clocks(self) -> list[Tenant]:
-        """Tenants of whose content something is deleted in time."""
-        clocked = or_(Tenant.turn_days.is_not(None), Tenant.conversation_days.is_not(None))
-        return list(await self._session.scalars(select(Tenant).where(clocked).order_by(Tenant.id)))

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, insert, select, update
+from sqlalchemy import Select, and_, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from database.models import Conversation, Item, Lease, Turn, TurnStatus, TurnText
 from database.prepared import OWN_TENANT, Prepared, given
-from database.repositories.limit_statements import CHARGE, CHARGEABLE
+from database.repositories.limit_statements import CHARGE, CHARGEABLE, LIMITS_LOCKED
 from database.repositories.usage_statements import SETTLE
 
 _conversations: Any = Conversation.__table__
@@ -64,11 +64,12 @@ _ITEM = "id conversation_id turn_id position type role text parts name call_id s
 ADD_ITEM = Prepared(insert(_items).values(**_row(_items, _ITEM)))
 # Each is charged to the limits of tenant and key, whose rows come back, and does nothing where they do not allow it.
 BEGIN_CONVERSATION = Prepared(_NEW_CONVERSATION, *_BEGIN, CHARGE, guard=CHARGEABLE)
+# The row says whether the conversation is as long as it was when it was read; there is none if it is gone.
 CONTINUE_CONVERSATION = Prepared(
-    update(_conversations)
-    .where(_conversation(_conversations.c.length == given("seen_length", _conversations.c.length)))
-    .values(used_at=given("created_at", _conversations.c.used_at))
-    .returning(_conversations.c.id)
+    update(_conversations).where(_conversation()).values(used_at=given("created_at", _conversations.c.used_at)),
+    guard=select((_conversations.c.length == given("seen_length", _conversations.c.length)).label("ok"))
+    .where(_conversation(LIMITS_LOCKED))
+    .with_for_update(),
 )
 BEGIN_TURN = Prepared(*_BEGIN, CHARGE, guard=CHARGEABLE)
 # Of which only numbers are kept.
@@ -92,24 +93,30 @@ _ENDED = (
 )
 
 _own_turn = (_turns.c.tenant_id == OWN_TENANT, _turns.c.id == given("turn_id", _turns.c.id))
-_running = select(_turns.c.id).where(*_own_turn, _turns.c.status == TurnStatus.RUNNING.value)
-# The conversation is locked before the limits, as by the turn that continues it: else each could wait for the other.
-_running_in_conversation = _running.join(
+# The limits are locked first, by whatever a turn does, then the turn, then its conversation: else two could wait for
+# each other. The state is told, not asked for: the index of what runs is full of what ran, until it is cleaned.
+_mine = (
+    select((_turns.c.status == TurnStatus.RUNNING.value).label("runs"))
+    .where(*_own_turn, LIMITS_LOCKED)
+    .with_for_update()
+)
+_mine_in_conversation = _mine.join(
     _conversations,
     and_(_conversations.c.tenant_id == OWN_TENANT, _conversations.c.id == _turns.c.conversation_id),
 )
 
 
-def _still(running: Select[Any]) -> Select[Any]:
+def _still(mine: Select[Any]) -> Select[Any]:
     """Whether the turn runs; if not, somebody else has ended it."""
-    return select((func.count() == 1).label("ok")).select_from(running.with_for_update().subquery())
+    turn = mine.subquery()
+    return select((func.count(case((turn.c.runs, 1))) == 1).label("ok"))
 
 
 _ending = update(_turns).where(*_own_turn).values({name: given(name, _turns.c[name]) for name in _ENDED})
 _RELEASE = delete(_leases).where(_leases.c.turn_id == given("turn_id", _leases.c.turn_id))
 _GROWN = given("length", _conversations.c.length)
 # The only row says whether the turn still ran; if not, nothing is done.
-INTERRUPT = Prepared(_RELEASE, _ending, *SETTLE, guard=_still(_running))
+INTERRUPT = Prepared(_RELEASE, _ending, *SETTLE, guard=_still(_mine))
 REMEMBER = Prepared(_REMEMBER)
 
 
@@ -118,9 +125,9 @@ def end(items: int, *, said: bool) -> Prepared:
     """The end of a turn with so many items, whose parameters are `numbered`; `said` in its conversation, or in none."""
     added = [insert(_items).values(**_row(_items, "", **_names(number))) for number in range(items)]
     if not said:
-        return Prepared(_REMEMBER, *added, _RELEASE, _ending, *SETTLE, guard=_still(_running))
+        return Prepared(_REMEMBER, *added, _RELEASE, _ending, *SETTLE, guard=_still(_mine))
     grown = update(_conversations).where(_conversation()).values(length=_GROWN)
-    return Prepared(_REMEMBER, *added, grown, _RELEASE, _ending, *SETTLE, guard=_still(_running_in_conversation))
+    return Prepared(_REMEMBER, *added, grown, _RELEASE, _ending, *SETTLE, guard=_still(_mine_in_conversation))
 
 
 def numbered(number: int, item: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,7 +122,7 @@ async def test_a_text_cannot_spell_a_special_token(sqlite_service: Service) -> N
 
 async def test_a_stop_string_ends_an_answer_and_sixteen_tokens_are_the_default(sqlite_service: Service) -> None:
     said = script("abcdefghijklmnopqrstuvwxyz")
-    stopped = await complete(sqlite_service, said, stop=["x", "efg"])
+    stopped = await complete(sqlite_service, said, stop=["x", "efg", *"123456789"])
     assert (stopped.choices[0].text, stopped.choices[0].finish_reason) == ("abcd", "stop")
     cut = await complete(sqlite_service, said, max_tokens=None)
     assert (cut.choices[0].text, cut.choices[0].finish_reason) == ("abcdefghijklmnop", "length")
@@ -148,6 +148,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "a" * 8192}, "prompt"),
     ({"prompt": "a" * 8190}, "max_tokens"),
     ({"suffix": "end"}, "suffix"),
+    ({"stop": ["a"] * 17}, "stop"),
     ({"best_of": 2}, "best_of"),
     ({"n": 3, "best_of": 5}, "best_of"),
     ({"max_tokens": 0}, "max_tokens"),

@@ -1,0 +1,141 @@
+"""The header `Idempotency-Key`: a request that is sent again gets the answer of the first time."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing, suppress
+from typing import Any
+
+import msgspec
+from fastapi.routing import APIRoute, request_response
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.common.errors import InvalidRequest
+from app.controller.auth import chat_caller
+from app.controller.provided import provided
+from app.controller.sse import disconnected, unless_left
+from services.idempotency_service import KeyedRequest
+from services.recording import AnswerHead, Recording
+
+_HEADER = "idempotency-key"
+_KEY = re.compile(r"[!-~]{1,255}")
+
+
+class IdempotentRoute(APIRoute):
+    """A route whose requests may carry an idempotency key. Its handler runs apart from the callers that wait for it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's handler, behind the key if there is one."""
+        handle = super().get_route_handler()
+        app = request_response(handle)
+
+        async def handler(request: Request) -> Response:
+            key = request.headers.get(_HEADER)
+            return await handle(request) if key is None else await _once(app, request, key, self.path)
+
+        return handler
+
+
+async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response:
+    if not _KEY.fullmatch(key):
+        raise InvalidRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.", param="Idempotency-Key")
+    caller = await chat_caller(request)
+    body = await request.body()
+    request.state.begun()
+    keyed = KeyedRequest(
+        tenant_id=caller.tenant_id,
+        key=key,
+        fingerprint=_fingerprint(path, body),
+        keeps_text=caller.keeps_content and _field(body, "store") is not False,
+    )
+
+    async def perform(recording: Recording, unheard: asyncio.Event) -> bytes:
+        scope = {**request.scope, "state": {**request.scope["state"]}}
+        recorder = _Recorder(recording, scope["state"])
+        await app(scope, _receiver(body, unheard), recorder.send)
+        return recorder.last
+
+    recording = (await provided(request)).idempotency.answer(keyed, perform)
+    return _Answer(recording, await unless_left(recording.head(), request.receive))
+
+
+class _Recorder:
+    """Takes what a handler sends; `last` is the piece that ends it."""
+
+    def __init__(self, recording: Recording, state: dict[str, Any]) -> None:
+        self._recording = recording
+        self._state = state
+        self._status = 0
+        self.last = b""
+        # Until there is an end: a handler that was told to stop gives none.
+        recording.is_broken = True
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
+            self._status = message["status"]
+            self._recording.begin(AnswerHead(message["status"], headers))
+        elif message.get("more_body"):
+            self._recording.add(message["body"])
+        else:
+            self.last = message.get("body", b"")
+            self._recording.turn_id = self._state.get("turn_id")
+            self._recording.is_broken = self._status >= 400 or "is_broken" in self._state
+
+
+class _Answer(Response):
+    """A recorded answer, to one of those who wait for it."""
+
+    def __init__(self, recording: Recording, head: AnswerHead) -> None:
+        super().__init__(status_code=head.status)
+        replayed = [("idempotent-replayed", "true")] if recording.is_replayed else []
+        headers = [*head.headers, *replayed]
+        self.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        self._recording = recording
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the end, or until the caller leaves."""
+        streaming = asyncio.create_task(self._stream(send))
+        leaving = asyncio.create_task(disconnected(receive))
+        await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (streaming, leaving):
+            task.cancel()
+        await asyncio.gather(streaming, leaving, return_exceptions=True)
+
+    async def _stream(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async with aclosing(self._recording.body()) as pieces:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _receiver(body: bytes, unheard: asyncio.Event) -> Receive:
+    """What a handler hears of its callers: the body, and that none of them is left."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Message:
+        for message in messages:
+            return message
+        await unheard.wait()
+        return {"type": "http.disconnect"}
+
+    return receive
+
+
+def _fingerprint(path: str, body: bytes) -> str:
+    # What is no JSON will be refused; the same bytes are the same request.
+    with suppress(msgspec.DecodeError):
+        body = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
+    return hashlib.sha256(path.rstrip("/").encode() + b"\n" + body).hexdigest()
+
+
+def _field(body: bytes, name: str) -> object:
+    try:
+        decoded = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return None
+    return decoded.get(name) if isinstance(decoded, dict) else None

@@ -1,0 +1,146 @@
+"""Who answers a request under an idempotency key, and the answer once it is stored; decided by the database."""
+
+import asyncio
+import zlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.exc import IntegrityError
+
+from app.common.errors import Conflict
+from database.clock import now
+from database.identifier import new_id
+from database.models import IdempotencyKey
+from database.repositories.idempotency_repository import IdempotencyRepository
+from database.session import Database
+from services.recording import AnswerHead, Recording
+
+KEPT = timedelta(hours=24)
+# Numbers of the moment, which say nothing any more when the answer is given again.
+_PASSING = ("x-ratelimit-", "retry-after")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer; without a body if content is not kept."""
+
+    head: AnswerHead
+    body: bytes | None
+
+    async def replay(self, recording: Recording) -> None:
+        """Give it once more. Raises Conflict if it was not kept."""
+        if self.body is None:
+            raise Conflict(
+                "This request was answered before, and the answer was not kept.", code="idempotency_answer_not_kept"
+            )
+        body = await asyncio.to_thread(zlib.decompress, self.body)
+        recording.is_replayed = True
+        recording.begin(self.head)
+        recording.add(body)
+        recording.end()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A request under its key.
+
+    Attributes:
+        attempt: who answers it: whoever claimed it, if it `is_ours`, otherwise somebody else.
+        answer: None while that goes on.
+    """
+
+    tenant_id: str
+    key: str
+    fingerprint: str
+    attempt: str
+    is_ours: bool
+    answer: StoredAnswer | None
+
+
+class IdempotencyClaims:
+    """The rows of idempotency keys."""
+
+    def __init__(self, database: Database, *, owner: str, lease: timedelta) -> None:
+        """See IdempotencyService."""
+        self._database = database
+        self._owner = owner
+        self._lease = lease
+
+    async def claim(self, tenant_id: str, key: str, fingerprint: str) -> Claim:
+        """Claim a request, unless somebody else has; that one is told that its answer is waited for."""
+        while True:
+            try:
+                return await self._claim(tenant_id, key, fingerprint)
+            except IntegrityError:
+                # Somebody else inserted the key at the same moment; it is there now.
+                continue
+
+    async def renew(self, claim: Claim) -> datetime | None:
+        """Give a sign of life; when somebody last waited for the answer elsewhere."""
+        async with self._database.begin(claim.tenant_id) as session:
+            row = await IdempotencyRepository(session).attempted(claim.key, claim.attempt)
+            if row is None:
+                return None
+            row.expires_at = now() + self._lease
+            return row.heard_at
+
+    async def store(self, claim: Claim, recording: Recording, body: bytes, *, keeps_text: bool) -> None:
+        """Store the answer, unless somebody else gives it by now or its turn has been erased."""
+        head = recording.known_head
+        if head is None:
+            raise AssertionError("an answer has a head")
+        packed = await asyncio.to_thread(zlib.compress, body) if keeps_text else None
+        try:
+            async with self._database.begin(claim.tenant_id) as session:
+                row = await IdempotencyRepository(session).attempted(claim.key, claim.attempt)
+                if row is not None:
+                    row.status, row.turn_id, row.body = head.status, recording.turn_id, packed
+                    row.headers = [[name, value] for name, value in head.headers if not name.startswith(_PASSING)]
+        except IntegrityError:
+            await self.forget(claim)
+
+    async def forget(self, claim: Claim) -> None:
+        """Let the request be as if it had never been sent."""
+        async with self._database.begin(claim.tenant_id) as session:
+            await IdempotencyRepository(session).forget(claim.key, claim.attempt)
+
+    async def _claim(self, tenant_id: str, key: str, fingerprint: str) -> Claim:
+        at, attempt = now(), new_id()
+        async with self._database.begin(tenant_id) as session:
+            keys = IdempotencyRepository(session)
+            row = await keys.lock(key)
+            is_ours = row is None or self._is_void(row, at)
+            if row is None:
+                row = IdempotencyKey(key=key)
+                self._take(row, fingerprint, attempt, at)
+                await keys.add(row)
+            elif is_ours:
+                self._take(row, fingerprint, attempt, at)
+            elif row.status is None:
+                row.heard_at = at
+            return Claim(
+                tenant_id=tenant_id,
+                key=key,
+                fingerprint=row.fingerprint,
+                attempt=row.attempt,
+                is_ours=is_ours,
+                answer=_answer(row),
+            )
+
+    def _is_void(self, row: IdempotencyKey, at: datetime) -> bool:
+        if row.status is not None:
+            return row.created_at < at - KEPT
+        # Of one key this instance has one recording, and that one asks: an attempt of its own is from a former life.
+        return row.expires_at < at or row.owner == self._owner
+
+    def _take(self, row: IdempotencyKey, fingerprint: str, attempt: str, at: datetime) -> None:
+        row.fingerprint, row.attempt, row.owner = fingerprint, attempt, self._owner
+        row.created_at, row.expires_at = at, at + self._lease
+        row.heard_at = row.status = row.headers = row.body = row.turn_id = None
+
+
+def _answer(row: IdempotencyKey) -> StoredAnswer | None:
+    if row.status is None:
+        return None
+    headers = [(name, value) for name, value in row.headers or []]
+    return StoredAnswer(AnswerHead(row.status, headers), row.body)

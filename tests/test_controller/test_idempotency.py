@@ -1,0 +1,198 @@
+"""Requests that are sent again under an idempotency key: answered once, charged once."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import select
+
+from database.clock import now
+from database.models import IdempotencyKey
+from services.retention_service import RetentionService
+from tests.event_stream import events, text
+from tests.service import NEW_MESSAGE, Service, running_service, script
+
+_HI = [{"role": "user", "content": script("你好 👍🏽")}]
+_TWO = {"n": 2, "logprobs": True, "top_logprobs": 1}
+# One of each shape of answer, by route and body.
+ANSWERS: list[tuple[str, dict[str, Any]]] = [
+    (NEW_MESSAGE, {"prompt": script("你好 👍🏽")}),
+    (NEW_MESSAGE, {"prompt": script("你好 👍🏽"), "stream": True}),
+    (NEW_MESSAGE, {"prompt": script("你好 👍🏽"), "background": True}),
+    ("/v1/chat/completions", {"model": "scripted", "messages": _HI, **_TWO}),
+    ("/v1/chat/completions", {"model": "scripted", "messages": _HI, **_TWO, "stream": True}),
+    ("/v1/completions", {"model": "scripted", "prompt": ["one", "two"], "echo": True, "max_tokens": 3}),
+    ("/v1/responses", {"model": "scripted", "input": script("你好 👍🏽")}),
+    ("/v1/responses", {"model": "scripted", "input": script("你好 👍🏽"), "stream": True}),
+]
+
+
+async def ask(
+    service: Service, body: dict[str, Any], path: str = NEW_MESSAGE, *, key: str = "a-key", **headers: str
+) -> httpx2.Response:
+    return await service.ours.post(path, json=body, headers={"Idempotency-Key": key, **headers})
+
+
+async def asked(service: Service) -> int:
+    """How many turns there were."""
+    return len((await service.ours.get("/chat/get/messages/")).json()["messages"])
+
+
+async def rows(service: Service) -> list[IdempotencyKey]:
+    async with service.database.begin(service.our_id) as session:
+        return list(await session.scalars(select(IdempotencyKey)))
+
+
+@pytest.mark.parametrize(("path", "body"), ANSWERS, ids=lambda value: str(value)[:40])
+async def test_a_request_that_is_sent_again_gets_the_same_answer(
+    sqlite_service: Service, path: str, body: dict[str, Any]
+) -> None:
+    first = await ask(sqlite_service, body, path)
+    assert first.status_code == (202 if "background" in body else 200), first.text
+    turns = await asked(sqlite_service)
+    # The order of a JSON object's fields says nothing.
+    again = await ask(sqlite_service, dict(reversed(body.items())), path)
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.headers["content-type"] == first.headers["content-type"]
+    assert again.headers["idempotent-replayed"] == "true"
+    assert "idempotent-replayed" not in first.headers
+    assert await asked(sqlite_service) == turns
+    # Under another key, and without one, it is another request.
+    assert (await ask(sqlite_service, body, path, key="another")).content != first.content
+
+
+async def test_those_who_ask_at_once_share_one_answer(service: Service) -> None:
+    body = {"prompt": script("word " * 20, rate=500)}
+    streamed = [await_all(service, body | {"stream": stream}, f"key-{stream}") for stream in (False, True)]
+    for answers in await asyncio.gather(*streamed):
+        assert {answer.status_code for answer in answers} == {200}
+        assert len({answer.content for answer in answers}) == 1
+    assert await asked(service) == 2
+    (usage,) = (await service.ours.get("/v1/usage", params={"group_by": "model"})).json()["data"]
+    assert usage["requests"] == 2
+
+
+async def await_all(service: Service, body: dict[str, Any], key: str) -> list[httpx2.Response]:
+    return await asyncio.gather(*(ask(service, body, key=key) for _ in range(20)))
+
+
+async def test_another_body_or_route_under_the_same_key_is_refused(service: Service) -> None:
+    first = await ask(service, {"prompt": "hi"})
+    assert first.status_code == 200
+    for body, path in (({"prompt": "ho"}, NEW_MESSAGE), ({"prompt": "hi", "stream": True}, NEW_MESSAGE)):
+        refused = await ask(service, body, path)
+        assert (refused.status_code, refused.headers["x-should-retry"]) == (409, "false")
+        assert refused.json()["error"]["code"] == "idempotency_key_reused"
+    assert (await ask(service, {"prompt": "hi"}, NEW_MESSAGE.rstrip("/"))).content == first.content
+    # While one runs, too.
+    slow = asyncio.create_task(ask(service, {"prompt": script("word " * 20, rate=100)}, key="slow"))
+    while len(await rows(service)) < 2:
+        pass
+    assert (await ask(service, {"prompt": "hi"}, key="slow")).status_code == 409
+    assert (await slow).status_code == 200
+
+
+async def test_another_tenants_key_is_another_key(service: Service) -> None:
+    ours = await ask(service, {"prompt": "hi"})
+    theirs = await service.theirs.post(NEW_MESSAGE, json={"prompt": "ho"}, headers={"Idempotency-Key": "a-key"})
+    assert (ours.json()["response"], theirs.json()["response"]) == ("You said: hi", "You said: ho")
+
+
+async def test_what_was_refused_or_failed_can_be_asked_again(service: Service) -> None:
+    assert (await ask(service, {"prompt": "hi", "nonsense": 1})).status_code == 400
+    assert (await ask(service, {"prompt": "hi"}, Authorization="Bearer nonsense")).status_code == 401
+    failing = script("word " * 10, fail_after=3)
+    for stream in (False, True):
+        answers = [await ask(service, {"prompt": failing, "stream": stream}, key=f"fails-{stream}") for _ in range(2)]
+        assert answers[0].status_code == (200 if stream else 503), answers[0].text
+        assert "idempotent-replayed" not in answers[1].headers
+    assert await asked(service) == 4
+    assert await rows(service) == []
+    assert (await ask(service, {"prompt": "hi"})).status_code == 200
+
+
+async def test_a_caller_that_lost_the_connection_comes_back_to_its_answer(service: Service) -> None:
+    body = {"prompt": script("word " * 40, rate=200), "stream": True}
+    async with service.ours.stream("POST", NEW_MESSAGE, json=body, headers={"Idempotency-Key": "a-key"}) as response:
+        await anext(response.aiter_lines())
+    answer = await ask(service, body)
+    assert text(events(answer.text)) == "word " * 40
+    assert await asked(service) == 1
+
+
+async def test_an_answer_that_nobody_waits_for_is_given_up(database_url: str, tmp_path: Path) -> None:
+    async with running_service(database_url, tmp_path, unheard_seconds=1) as service:
+        body = {"prompt": script("word ", repeat=200, rate=100), "stream": True}
+        headers = {"Idempotency-Key": "a-key"}
+        async with service.ours.stream("POST", NEW_MESSAGE, json=body, headers=headers) as response:
+            await anext(response.aiter_lines())
+        async with asyncio.timeout(10):
+            while await rows(service):
+                pass
+        (entry,) = (await service.ours.get("/chat/get/messages/")).json()["messages"]
+        assert entry["status"] == "cancelled"
+
+
+async def test_what_is_not_kept_is_not_answered_twice(service: Service) -> None:
+    body = {"prompt": "a secret", "store": False}
+    assert (await ask(service, body)).json()["response"] == "You said: a secret"
+    again = await ask(service, body)
+    assert (again.status_code, again.headers["x-should-retry"]) == (409, "false")
+    assert again.json()["error"]["code"] == "idempotency_answer_not_kept"
+    assert [row.body for row in await rows(service)] == [None]
+
+
+async def test_an_erased_message_is_erased_under_its_key_too(service: Service) -> None:
+    first = (await ask(service, {"prompt": "hi"})).json()
+    assert (await service.ours.delete(f"/chat/messages/{first['message_id']}")).status_code == 200
+    assert await rows(service) == []
+    assert (await ask(service, {"prompt": "hi"})).json()["message_id"] != first["message_id"]
+
+
+async def test_a_key_is_forgotten_after_a_day(service: Service) -> None:
+    first = await ask(service, {"prompt": "hi"})
+    await age(service, timedelta(hours=23, minutes=59))
+    retention = RetentionService(service.database, batch=10, interval=60)
+    assert not await retention.purge()
+    assert (await ask(service, {"prompt": "hi"})).content == first.content
+    await age(service, timedelta(minutes=2))
+    # Whether it has been purged yet or not.
+    assert (await ask(service, {"prompt": "ho"})).json()["response"] == "You said: ho"
+    await age(service, timedelta(hours=25))
+    assert await retention.purge() == {"idempotency_keys": 1}
+
+
+async def age(service: Service, by: timedelta) -> None:
+    async with service.database.begin(service.our_id) as session:
+        for row in await session.scalars(select(IdempotencyKey)):
+            row.created_at -= by
+
+
+async def test_an_attempt_that_died_is_made_again_once_its_lease_is_over(service: Service) -> None:
+    await ask(service, {"prompt": "hi"})
+    async with service.database.begin(service.our_id) as session:
+        row = await session.get_one(IdempotencyKey, (service.our_id, "a-key"))
+        row.status, row.body, row.owner = None, None, "f" * 32
+        row.expires_at = now() + timedelta(minutes=1)
+    waiting = asyncio.create_task(ask(service, {"prompt": "hi"}))
+    async with asyncio.timeout(10):
+        while (await rows(service))[0].heard_at is None:
+            pass
+    assert not waiting.done()
+    async with service.database.begin(service.our_id) as session:
+        row = await session.get_one(IdempotencyKey, (service.our_id, "a-key"))
+        row.expires_at = now() - timedelta(minutes=1)
+    assert (await waiting).json()["response"] == "You said: hi"
+    assert await asked(service) == 2
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256, "with space", "é", "tab\there"])
+async def test_a_key_that_is_none_is_refused(sqlite_service: Service, key: str) -> None:
+    response = await sqlite_service.ours.post(
+        NEW_MESSAGE, json={"prompt": "hi"}, headers={b"Idempotency-Key": key.encode()}
+    )
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "Idempotency-Key"
