@@ -151,9 +151,7 @@ async def test_a_strict_function_is_called_as_its_schema_says_or_the_answer_fail
         assert not any(event.type.startswith("response.function_call") for event in events)
         assert (await ask(client, input=wrong)).output[0].arguments == '{"town": "Rome"}'
         chat: Any = {"messages": [{"role": "user", "content": wrong}], "model": MODEL}
-        function: Any = {
-            "type": "function",
-            "function": {key: tools[0][key] for key in ("name", "parameters", "strict")},
-        }
+        names = ("name", "parameters", "strict")
+        function: Any = {"type": "function", "function": {name: tools[0][name] for name in names}}
         with pytest.raises(InternalServerError):
             await client.chat.completions.create(tools=[function], **chat)
