@@ -22,6 +22,8 @@ from app.controller import (
     chat_controller,
     chat_stream_controller,
     completion_controller,
+    conversation_controller,
+    conversation_item_controller,
     health_controller,
     history_controller,
     model_controller,
@@ -45,6 +47,7 @@ from database.session import Database
 from services.audit_service import AuditService
 from services.authentication_service import AuthenticationService
 from services.chat_service import ChatService
+from services.conversation_service import ConversationService
 from services.erasure_service import ErasureService
 from services.history_service import HistoryService
 from services.idempotency_service import IdempotencyService
@@ -78,6 +81,8 @@ _CONTROLLERS = (
     stored_response_controller,
     text_completion_controller,
     stored_completion_controller,
+    conversation_controller,
+    conversation_item_controller,
     token_controller,
     usage_controller,
     admin_tenant_controller,
@@ -191,6 +196,7 @@ def _provided(
         texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
         tokens=TokenService(chat),
         history=HistoryService(database),
+        conversations=ConversationService(database),
         idempotency=IdempotencyService(
             database,
             owner=instance,

@@ -1,35 +1,21 @@
 """Messages of `/v1/chat/completions`, as they are sent."""
 
 import json
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
 
-from schemas.text import Name, printable
+from schemas.parted_text import PartedText, parted
+from schemas.text import Name
 from schemas.tool_schema import ToolCallEntry, writable
 
 
-@dataclass(frozen=True, slots=True)
-class PartedText:
-    """A text; the lengths of its parts, if it came in parts."""
-
-    text: str
-    parts: tuple[int, ...] | None = None
-
-
-def _joined(value: Any) -> PartedText:
-    if isinstance(value, str):
-        return PartedText(printable(value))
-    parts: list[Any] = value if isinstance(value, list) else [value]
-    texts: list[str] = []
-    for part in parts:
-        match part:
-            case {"type": "text", "text": str()} if len(part) == 2:
-                texts.append(printable(part["text"]))
-            case _:
-                raise ValueError("must be text, or parts of the type text")
-    return PartedText("".join(texts), tuple(map(len, texts)))
+def _text_of(part: Any) -> str:
+    match part:
+        case {"type": "text", "text": str(text)} if len(part) == 2:
+            return text
+        case _:
+            raise ValueError("must be text, or parts of the type text")
 
 
 class TextPart(BaseModel):
@@ -39,7 +25,9 @@ class TextPart(BaseModel):
     text: str
 
 
-Content = Annotated[PartedText, PlainValidator(_joined, json_schema_input_type=str | list[TextPart])]
+Content = Annotated[
+    PartedText, PlainValidator(lambda value: parted(value, _text_of), json_schema_input_type=str | list[TextPart])
+]
 
 
 class CompletionMessage(BaseModel):

@@ -3,8 +3,9 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainValidator, Tag, field_validator
 
+from schemas.parted_text import PartedText, parted
 from schemas.text import Name, Text
 from schemas.tool_schema import writable
 
@@ -14,20 +15,14 @@ _TEXTS = {"input_text", "output_text", "text"}
 _BESIDE = {"type", "text", "annotations", "logprobs"}
 
 
-def _joined(value: Any) -> Any:
-    """The text of a list of text parts."""
-    if not isinstance(value, list):
-        return value
-    texts = []
-    for part in value:
-        match part:
-            case {"type": str(kind)} if kind not in _TEXTS:
-                raise ValueError(f"holds {kind!r}: the model reads text only")
-            case {"type": _, "text": str(text)} if part.keys() <= _BESIDE:
-                texts.append(text)
-            case _:
-                raise ValueError("must be text, or parts of the type input_text or output_text")
-    return "".join(texts)
+def _text_of(part: Any) -> str:
+    match part:
+        case {"type": str(kind)} if kind not in _TEXTS:
+            raise ValueError(f"holds {kind!r}: the model reads text only")
+        case {"type": _, "text": str(text)} if part.keys() <= _BESIDE:
+            return text
+        case _:
+            raise ValueError("must be text, or parts of the type input_text or output_text")
 
 
 class ContentPart(BaseModel):
@@ -37,7 +32,10 @@ class ContentPart(BaseModel):
     text: str
 
 
-_Content = Annotated[Text, BeforeValidator(_joined, json_schema_input_type=str | list[ContentPart])]
+_Content = Annotated[
+    PartedText,
+    PlainValidator(lambda value: parted(value, _text_of), json_schema_input_type=str | list[ContentPart]),
+]
 _Status = Literal["in_progress", "completed", "incomplete"]
 
 

@@ -181,7 +181,7 @@ class InputCallOutput(BaseModel):
     type: Literal["function_call_output"] = "function_call_output"
     status: ItemStatus = "completed"
     call_id: str
-    output: str
+    output: str | list[InputText]
 
 
 InputItemView = InputMessage | OutputCall | InputCallOutput

@@ -12,4 +12,6 @@ def _bare(shown: str) -> str:
 
 
 CompletionId = Annotated[str, StringConstraints(pattern=r"^(chatcmpl-)?[0-9a-f]{32}\z"), AfterValidator(_bare)]
+ConversationId = Annotated[str, StringConstraints(pattern=r"^(conv_)?[0-9a-f]{32}\z"), AfterValidator(_bare)]
+ItemId = Annotated[str, StringConstraints(pattern=r"^((msg|fc|fco)_)?[0-9a-f]{32}\z"), AfterValidator(_bare)]
 ResponseId = Annotated[str, StringConstraints(pattern=r"^(resp_)?[0-9a-f]{32}\z"), AfterValidator(_bare)]

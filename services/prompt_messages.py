@@ -46,6 +46,17 @@ def messages_of(items: Sequence[SaidItem]) -> list[Message]:
 
     Raises UnmatchedCall where calls and outputs do not belong together.
     """
+    said, calls = _read(items)
+    return said if calls is None else [*said, *calls.messages()]
+
+
+def check_whole(items: Sequence[SaidItem]) -> None:
+    """Raise UnmatchedCall where calls and outputs do not belong together; calls at the end may wait for theirs."""
+    _read(items)
+
+
+def _read(items: Sequence[SaidItem]) -> tuple[list[Message], _Calls | None]:
+    """The messages, and the calls that these end with."""
     said: list[Message] = []
     calls: _Calls | None = None
     for item in items:
@@ -64,7 +75,7 @@ def messages_of(items: Sequence[SaidItem]) -> list[Message]:
             speaks = bool(said) and said[-1].role == "assistant" and not said[-1].tool_calls
             calls = _Calls(said.pop().content if speaks else "")
         calls.call(item)
-    return said if calls is None else [*said, *calls.messages()]
+    return said, calls
 
 
 def with_whole_calls(items: Sequence[SaidItem]) -> list[SaidItem]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from database.identifier import new_id, part_id
+from database.models import Item
 from services.answer_delta import Answer
 
 ItemType = Literal["message", "function_call", "function_call_output"]
@@ -74,6 +75,12 @@ def answer_items(turn_id: str, answers: Sequence[Answer], finish_reasons: Sequen
             for number, delta in enumerate(answer.calls, 1)
         )
     return said
+
+
+def said_item(row: Item) -> SaidItem:
+    """What prompts are made of, of a stored item."""
+    type_: Any = row.type
+    return SaidItem(id=row.id, type=type_, role=row.role, text=row.text, name=row.name, call_id=row.call_id)
 
 
 def item_rows(items: Sequence[SaidItem], first: int, **owner: Any) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from database.session import Database
 from services.audit_service import AuditService
 from services.authentication_service import AuthenticationService
 from services.chat_service import ChatService
+from services.conversation_service import ConversationService
 from services.erasure_service import ErasureService
 from services.history_service import HistoryService
 from services.idempotency_service import IdempotencyService
@@ -43,6 +44,7 @@ class Provided:
     texts: TextCompletionService
     tokens: TokenService
     history: HistoryService
+    conversations: ConversationService
     idempotency: IdempotencyService
     responses: ResponseService
     stored_completions: StoredCompletionService
@@ -88,6 +90,10 @@ async def _stored_completions(request: Request) -> StoredCompletionService:
     return (await provided(request)).stored_completions
 
 
+async def _conversations(request: Request) -> ConversationService:
+    return (await provided(request)).conversations
+
+
 async def _erasure(request: Request) -> ErasureService:
     return (await provided(request)).erasure
 
@@ -124,6 +130,7 @@ TokenIds = Annotated[TokenService, Depends(_tokens)]
 History = Annotated[HistoryService, Depends(_history)]
 Responses = Annotated[ResponseService, Depends(_responses)]
 StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
+Conversations = Annotated[ConversationService, Depends(_conversations)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
 Tenants = Annotated[TenantService, Depends(_tenants)]
 Keys = Annotated[KeyService, Depends(_keys)]

@@ -45,7 +45,8 @@ def _said(item: InputItem) -> SaidItem:
         case FunctionCallItem():
             return SaidItem(type=item.type, role="assistant", text=item.arguments, name=item.name, call_id=item.call_id)
         case FunctionOutputItem():
-            return SaidItem(type=item.type, role="tool", text=item.output, call_id=item.call_id)
+            text, parts = item.output.text, item.output.parts
+            return SaidItem(type=item.type, role="tool", text=text, parts=parts, call_id=item.call_id)
         case ItemReference():
             raise AssertionError("references are resolved before")
-    return SaidItem(role=item.role, text=item.content)
+    return SaidItem(role=item.role, text=item.content.text, parts=item.content.parts)

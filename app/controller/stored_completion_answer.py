@@ -1,9 +1,9 @@
 """Stored turns as the routes of `/v1/chat/completions` show them."""
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
 
 from app.controller.completion_answer import completion_id, completion_usage
+from app.controller.item_view import part_texts
 from database.models import Item
 from schemas.completion_message_schema import TextPart
 from schemas.completion_schema import AssistantMessage, ChatCompletion, CompletionChoice
@@ -23,7 +23,10 @@ def stored_completion(found: StoredCompletion) -> ChatCompletion:
         id=completion_id(turn.id),
         created=int(turn.created_at.timestamp()),
         model=turn.model,
-        choices=[_choice(index, said) for index, said in enumerate(found.answers)],
+        choices=[
+            _choice(index, said, turn.finish_reason if index == 0 and turn.finish_reason else _reason(said))
+            for index, said in enumerate(found.answers)
+        ],
         usage=completion_usage(usage),
         metadata=turn.labels,
     )
@@ -52,12 +55,16 @@ def stored_messages(turn_id: str, items: Sequence[Item]) -> list[StoredMessage]:
     return messages
 
 
-def _choice(index: int, said: Sequence[Item]) -> CompletionChoice:
+def _choice(index: int, said: Sequence[Item], reason: str) -> CompletionChoice:
     calls = [_call(item) for item in said if item.type == "function_call"]
     text = "".join(item.text for item in said if item.type == "message")
-    reason = "length" if said[-1].status == "incomplete" else "tool_calls" if calls else "stop"
     message = AssistantMessage(content=None if calls and not text else text, tool_calls=calls or None)
     return CompletionChoice(index=index, message=message, logprobs=None, finish_reason=reason)
+
+
+def _reason(said: Sequence[Item]) -> str:
+    calls = any(item.type == "function_call" for item in said)
+    return "length" if said[-1].status == "incomplete" else "tool_calls" if calls else "stop"
 
 
 def _call(item: Item) -> ToolCallEntry:
@@ -65,7 +72,5 @@ def _call(item: Item) -> ToolCallEntry:
 
 
 def _parts(item: Item) -> list[TextPart] | None:
-    if item.parts is None:
-        return None
-    ends = pairwise(accumulate(item.parts, initial=0))
-    return [TextPart(type="text", text=item.text[start:end]) for start, end in ends]
+    parts = part_texts(item)
+    return None if parts is None else [TextPart(type="text", text=text) for text in parts]

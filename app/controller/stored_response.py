@@ -2,20 +2,11 @@
 
 from typing import Any
 
+from app.controller.item_view import output_view
 from app.controller.response_answer import SERVER_ERROR, response_object, response_usage, shown_id
-from app.controller.response_items import wire_id
-from database.models import Item, Turn, TurnStatus
+from database.models import Turn, TurnStatus
 from schemas.response_schema import (
     IncompleteDetails,
-    InputCallOutput,
-    InputItemView,
-    InputMessage,
-    InputText,
-    ItemStatus,
-    OutputCall,
-    OutputItem,
-    OutputMessage,
-    OutputText,
     ResponseFailure,
     ResponseObject,
     ResponseStatus,
@@ -55,7 +46,7 @@ def shown(stored: StoredResponse) -> ResponseObject:
         store=True,
         metadata=turn.labels,
         user=turn.user,
-        output=[_output(item) for item in stored.output],
+        output=[output_view(item) for item in stored.output],
         usage=_usage(turn),
     )
 
@@ -64,36 +55,6 @@ def unsaid(stored: StoredResponse) -> ResponseObject:
     """The response before anything was said."""
     blank: dict[str, Any] = {"incomplete_details": None, "error": None, "output": [], "usage": None}
     return shown(stored).model_copy(update={"status": "in_progress", **blank})
-
-
-def input_item(item: Item) -> InputItemView:
-    """Something that the model was told."""
-    if item.type == "function_call_output":
-        return InputCallOutput(id=wire_id(item.type, item.id), call_id=item.call_id or "", output=item.text)
-    if item.type == "function_call":
-        return _call(item)
-    part = OutputText(text=item.text) if item.role == "assistant" else InputText(text=item.text)
-    return InputMessage(id=wire_id(item.type, item.id), role=item.role, content=[part])
-
-
-def _output(item: Item) -> OutputItem:
-    if item.type == "function_call":
-        return _call(item)
-    return OutputMessage(id=wire_id(item.type, item.id), status=_status(item), content=[OutputText(text=item.text)])
-
-
-def _call(item: Item) -> OutputCall:
-    return OutputCall(
-        id=wire_id(item.type, item.id),
-        status=_status(item),
-        call_id=item.call_id or "",
-        name=item.name or "",
-        arguments=item.text,
-    )
-
-
-def _status(item: Item) -> ItemStatus:
-    return "incomplete" if item.status == "incomplete" else "completed"
 
 
 def _usage(turn: Turn) -> ResponseUsage | None:

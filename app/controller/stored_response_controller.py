@@ -6,13 +6,14 @@ from fastapi import APIRouter, Path, Query, Response
 
 from app.common.errors import InvalidRequest
 from app.controller.auth import ChatCaller, HistoryEraser, HistoryReader
+from app.controller.item_view import item_view
 from app.controller.provided import Follower, Responses
 from app.controller.response_answer import shown_id
 from app.controller.response_events import ResponseEvents
 from app.controller.response_items import row_id
 from app.controller.responses import REFUSALS
 from app.controller.sse import EventStream
-from app.controller.stored_response import input_item, shown, unsaid
+from app.controller.stored_response import shown, unsaid
 from schemas.response_schema import DeletedResponse, InputItemPage, InputItemQuery, ResponseObject, ResponseQuery
 from schemas.wire_id import ResponseId
 from services.response_service import ENDPOINT
@@ -73,6 +74,6 @@ async def list_input_items(
     after = None if query.after is None else row_id(query.after)
     newest_first = query.order == "desc"
     found = await responses.told(caller, turn_id, after=after, limit=query.limit + 1, newest_first=newest_first)
-    data = [input_item(item) for item in found[: query.limit]]
+    data = [item_view(item) for item in found[: query.limit]]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     return InputItemPage(data=data, first_id=first, last_id=last, has_more=len(found) > query.limit)

@@ -21,6 +21,15 @@ class TurnRepository:
         statement = select(exists(select(Turn.id).where(Turn.id == turn_id, Turn.status == TurnStatus.RUNNING)))
         return bool(await self._session.scalar(statement))
 
+    async def runs_in(self, conversation_id: str) -> bool:
+        """Whether a turn of this conversation runs."""
+        running = select(Turn.id).where(Turn.conversation_id == conversation_id, Turn.status == TurnStatus.RUNNING)
+        return bool(await self._session.scalar(select(exists(running))))
+
+    async def text(self, turn_id: str) -> TurnText | None:
+        """What the log has of it."""
+        return await self._session.scalar(select(TurnText).where(TurnText.turn_id == turn_id))
+
     async def with_response(self, turn_id: str) -> tuple[Turn, str] | None:
         """The turn of that id and what it answered, so far as that is stored; None if only its numbers are kept."""
         statement = (

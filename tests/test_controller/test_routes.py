@@ -16,10 +16,14 @@ from tests.service import NEW_MESSAGE, SECRET, Service, script
 
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 # Every id that a path may name. A new one fails below until it is made there of another tenant's.
-IDS = {"message_id", "conversation_id", "completion_id", "response_id", "tenant_id", "key_id", "model"}
+IDS = {"message_id", "conversation_id", "completion_id", "response_id", "item_id", "tenant_id", "key_id", "model"}
 # What a route needs besides its path.
 QUERIES = {"/chat/users": {"user": "a user"}, "/admin/v1/tenants/{tenant_id}/users": {"user": "a user"}}
-BODIES: dict[str, dict[str, Any]] = {"/v1/chat/completions/{completion_id}": {"metadata": {}}}
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions/{completion_id}": {"metadata": {}},
+    "/v1/conversations/{conversation_id}": {"metadata": {}},
+    "/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "hi"}]},
+}
 ADMIN = "/admin/"
 
 
@@ -75,7 +79,10 @@ async def their_ids(service: Service) -> dict[str, str]:
     response = (await service.theirs.post("/v1/responses", json={"model": MODEL, "input": script("secret")})).json()
     (key,) = await service.keys.page(service.their_id, None, 1)
     stored = (await service.theirs.post(CHAT, json=asking(script("secret"), store=True, user="a user"))).json()
-    ids = {name: made[name] for name in ("message_id", "conversation_id")} | {"completion_id": stored["id"]}
+    url = f"/v1/conversations/{made['conversation_id']}/items"
+    item = (await service.theirs.get(url)).json()["data"][0]
+    ids = {name: made[name] for name in ("message_id", "conversation_id")}
+    ids |= {"completion_id": stored["id"], "item_id": item["id"]}
     # Models are no tenant's: any that is not there will do.
     return ids | {"tenant_id": service.their_id, "key_id": key.id, "model": new_id(), "response_id": response["id"]}
 
