@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from app.common.errors import InvalidRequest
+from services.call_constraint import call_constraint
 from services.chat_request import ChatRequest
 from services.inference.codec import Codec
 from services.inference.constraint import ConstraintError, check
@@ -26,8 +27,7 @@ async def answer_rules(codec: Codec, vocabulary: int, request: ChatRequest) -> A
     sampling, offered = request.sampling, request.tools.offered
     if any(token >= vocabulary for token in sampling.logit_bias):
         raise InvalidRequest("The model has no such token.", param="logit_bias", code="invalid_value")
-    if offered and codec.renderer.calls is None:
-        raise InvalidRequest("The model has not learned to call tools.", param="tools")
+    calls = await call_constraint(codec.renderer.calls, request.tools)
     if sampling.constraint is not None:
         if offered:
             raise InvalidRequest("Tools and a format do not go together.", param=request.names.format)
@@ -36,7 +36,6 @@ async def answer_rules(codec: Codec, vocabulary: int, request: ChatRequest) -> A
             await asyncio.to_thread(check, sampling.constraint)
         except ConstraintError as error:
             raise InvalidRequest(str(error), param=request.names.format) from error
-    calls = codec.renderer.calls.constraint(request.tools) if codec.renderer.calls and offered else None
     stop_ids = frozenset[int]() if request.ignore_eos else codec.tokenizer.stop_ids
     return AnswerRules(
         sampling=replace(sampling, stop_ids=stop_ids, constraint=calls or sampling.constraint),
@@ -45,7 +44,7 @@ async def answer_rules(codec: Codec, vocabulary: int, request: ChatRequest) -> A
 
 
 async def _strict(request: ChatRequest) -> StrictArguments | None:
-    if not any(tool.strict for tool in request.tools.offered):
+    if not request.tools.strict:
         return None
     try:
         return await asyncio.to_thread(StrictArguments, request.tools.offered)
