@@ -37,7 +37,7 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(writable)]
 class FunctionTool(BaseModel):
     """A function that the caller can run.
 
-    `strict` false or null lets arguments deviate from the schema, which is all that can be promised.
+    `strict` keeps arguments to the schema, where a call is required; otherwise they may deviate from it.
     """
 
     model_config = _STRICT
@@ -45,7 +45,7 @@ class FunctionTool(BaseModel):
     name: Name
     description: Text | None = None
     parameters: JsonObject | None = None
-    strict: Literal[False] | None = None
+    strict: bool | None = None
 
 
 class ToolEntry(BaseModel):
@@ -84,7 +84,17 @@ def _choice(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) and value != "function" else value
 
 
-AnyToolChoice = Annotated[ToolChoice, BeforeValidator(_choice, json_schema_input_type=str | ToolChoice)]
+class NamedToolChoice(BaseModel):
+    """This function, as it is on the wire."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+AnyToolChoice = Annotated[
+    ToolChoice,
+    BeforeValidator(_choice, json_schema_input_type=Literal["auto", "none", "required"] | NamedToolChoice),
+]
 
 
 class CalledFunction(BaseModel):
