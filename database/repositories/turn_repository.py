@@ -47,6 +47,6 @@ class TurnRepository:
         return found is not None
 
     async def forget_recorded(self, conversation_id: str) -> None:
-        """Erase the answers recorded under idempotency keys: later ones repeat what was said before in a conversation."""
+        """Erase the answers recorded under idempotency keys: later ones repeat what was said before."""
         turns = select(Turn.id).where(Turn.conversation_id == conversation_id)
         await self._session.execute(delete(IdempotencyKey).where(IdempotencyKey.turn_id.in_(turns)))
