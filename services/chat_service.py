@@ -14,6 +14,7 @@ from database.session import Database
 from services.call_constraint import call_constraint
 from services.chat_request import ChatRequest
 from services.choice import Choice
+from services.content_policy import check_kept
 from services.context_reader import ContextReader
 from services.inference.codec import Codec, Codecs
 from services.inference.constraint import ConstraintError, check
@@ -278,8 +279,8 @@ def _without_engine(error: EngineUnavailable) -> Unavailable:
 
 def _keeps_text(principal: Principal, request: ChatRequest) -> bool:
     keeps = principal.keeps_content and request.store is not False
-    if request.store and not keeps:
-        raise InvalidRequest("The tenant's policy is to keep only numbers.", param="store")
+    if request.store:
+        check_kept(principal, "store")
     if request.conversation_id is not None and not keeps:
         raise InvalidRequest(
             "What is not kept cannot continue a stored conversation.", param=request.names.conversation
