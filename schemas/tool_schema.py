@@ -37,7 +37,7 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(writable)]
 class FunctionTool(BaseModel):
     """A function that the caller can run.
 
-    `strict` false or null lets arguments deviate from the schema, which is all that can be promised.
+    `strict` keeps arguments to the schema, where a call is required; otherwise they may deviate from it.
     """
 
     model_config = _STRICT
@@ -45,7 +45,7 @@ class FunctionTool(BaseModel):
     name: Name
     description: Text | None = None
     parameters: JsonObject | None = None
-    strict: Literal[False] | None = None
+    strict: bool | None = None
 
 
 class ToolEntry(BaseModel):

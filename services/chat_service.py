@@ -11,6 +11,7 @@ from app.common.errors import InvalidRequest, NotFound, Unavailable
 from database.clock import now
 from database.identifier import new_id
 from database.session import Database
+from services.call_constraint import call_constraint
 from services.chat_request import ChatRequest
 from services.choice import Choice
 from services.context_reader import ContextReader
@@ -167,8 +168,7 @@ class ChatService:
         sampling, offered = request.sampling, request.tools.offered
         if any(token >= self._engine.limits.vocabulary for token in sampling.logit_bias):
             raise InvalidRequest("The model has no such token.", param="logit_bias", code="invalid_value")
-        if offered and codec.renderer.calls is None:
-            raise InvalidRequest("The model has not learned to call tools.", param="tools")
+        calls = await call_constraint(codec.renderer.calls, request.tools)
         if sampling.constraint is not None:
             if offered:
                 raise InvalidRequest("Tools and a format do not go together.", param=request.names.format)
@@ -177,7 +177,6 @@ class ChatService:
                 await asyncio.to_thread(check, sampling.constraint)
             except ConstraintError as error:
                 raise InvalidRequest(str(error), param=request.names.format) from error
-        calls = codec.renderer.calls.constraint(request.tools) if codec.renderer.calls and offered else None
         stop_ids = frozenset[int]() if request.ignore_eos else codec.tokenizer.stop_ids
         return replace(sampling, stop_ids=stop_ids, constraint=calls or sampling.constraint)
 

@@ -82,4 +82,9 @@ def _constraint(wanted: ResponseFormat | None) -> Constraint | None:
 
 def _tool(entry: ToolEntry) -> Tool:
     function = entry.function
-    return Tool(name=function.name, description=function.description, parameters=function.parameters)
+    return Tool(
+        name=function.name,
+        description=function.description,
+        parameters=function.parameters,
+        strict=bool(function.strict),
+    )

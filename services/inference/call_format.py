@@ -47,6 +47,10 @@ class CallFormat(Protocol):
         """
         ...
 
+    def strict_constraint(self, tools: ToolUse) -> Constraint | None:
+        """The same, and to arguments that the schemas of strict tools allow; None where it cannot be held to them."""
+        ...
+
     def parser(self, tools: ToolUse) -> CallParser:
         """A parser for one message."""
         ...

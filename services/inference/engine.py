@@ -24,7 +24,13 @@ class Regex(Struct, frozen=True, tag=True):
     pattern: str
 
 
-Constraint = JsonSchema | Regex
+class Grammar(Struct, frozen=True, tag=True):
+    """The answer is what a grammar derives, in llguidance's dialect of Lark."""
+
+    text: str
+
+
+Constraint = JsonSchema | Regex | Grammar
 
 
 class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):

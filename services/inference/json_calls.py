@@ -6,6 +6,7 @@ from typing import Any
 from services.inference.call_format import AnswerPart, any_name
 from services.inference.engine import Constraint, Regex
 from services.inference.message import ToolCall
+from services.inference.strict_calls import strict_calls
 from services.inference.tool import ToolUse
 
 _BEGIN, _END = "<tool_call>", "</tool_call>"
@@ -29,6 +30,10 @@ class TaggedCalls:
         if tools.forced is not None:
             return Regex(rest)
         return Regex(rf'{any_name(tools)}", "arguments": {rest}') if tools.choice == "required" else None
+
+    def strict_constraint(self, tools: ToolUse) -> Constraint | None:
+        """The same, the arguments by their schemas."""
+        return _strict(tools, "arguments", r"\s*\}\s*<\/tool_call>")
 
     def parser(self, tools: ToolUse) -> "TaggedParser":
         """A parser for one message."""
@@ -92,6 +97,10 @@ class WholeCalls:
             return Regex(rest)
         return Regex(rf'{any_name(tools)}", "parameters": {rest}') if tools.choice == "required" else None
 
+    def strict_constraint(self, tools: ToolUse) -> Constraint | None:
+        """The same, the parameters by their schemas."""
+        return _strict(tools, "parameters", r"\s*\}")
+
     def parser(self, tools: ToolUse) -> "WholeParser":
         """A parser for one message."""
         return WholeParser(frozenset(tool.name for tool in tools.offered))
@@ -122,6 +131,14 @@ class WholeParser:
             return []
         text = "".join(self._held)
         return [_call(text, "parameters", self._names) or text]
+
+
+def _strict(tools: ToolUse, key: str, after: str) -> Constraint | None:
+    if tools.forced is not None:
+        return strict_calls(tools, lambda _tool: "", after)
+    if tools.choice == "required":
+        return strict_calls(tools, lambda tool: f'{tool.name}", "{key}": ', after)
+    return None
 
 
 def _call(text: str, key: str, names: frozenset[str]) -> ToolCall | None:

@@ -19,11 +19,13 @@ class Tool:
         name: letters, digits, `_`, `.` and `-`, 64 at the most.
         description: what it does, for the model.
         parameters: JSON schema of its arguments.
+        strict: whether its arguments have to keep to the schema.
     """
 
     name: str
     description: str | None = None
     parameters: Mapping[str, Any] | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -64,6 +66,11 @@ class ToolUse:
         if self.choice == "none":
             return ()
         return tuple(tool for tool in self.tools if self.named in {None, tool.name})
+
+    @property
+    def strict(self) -> bool:
+        """Whether one of those that are offered is strict."""
+        return any(tool.strict for tool in self.offered)
 
     @property
     def forced(self) -> str | None:

@@ -18,6 +18,10 @@ def _calling(arguments: str) -> dict[str, Any]:
     return {"role": "assistant", "content": None, "tool_calls": [call]}
 
 
+def _strict(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "a", "strict": True, "parameters": parameters}}
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "critic", "content": "hi"}]}, "messages.0.role"),
@@ -51,7 +55,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [WEATHER], "tool_choice": {"type": "function"}}, "tool_choice"),
     ({"tools": [WEATHER, WEATHER]}, "tools"),
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools"),
-    ({"tools": [{"type": "function", "function": {"name": "a", "strict": True}}]}, "tools.0.function.strict"),
+    # Where the model is free to call, nothing holds it to a schema.
+    ({"tools": [_strict({"type": "object"})]}, "tools"),
+    ({"tools": [_strict({"type": "string"})], "tool_choice": "required"}, "tools"),
+    ({"tools": [_strict({"type": "object", "properties": {"a": {"type": 5}}})], "tool_choice": "required"}, "tools"),
     ({"response_format": {"type": "json_schema"}}, "response_format"),
     (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": 5}}}},

@@ -10,6 +10,7 @@ from services.inference.call_format import AnswerPart, any_name
 from services.inference.chatglm.tool_style import ToolStyle
 from services.inference.engine import Constraint, Regex
 from services.inference.message import ToolCall
+from services.inference.strict_calls import strict_calls
 from services.inference.tool import ToolUse
 
 # Characters that may be held back until it is clear what a message is: more than any tool's name.
@@ -39,6 +40,14 @@ class MetadataCalls:
         if tools.forced is not None:
             return self._style.alone
         return Regex(f" ?{any_name(tools)}\n{self._style.pattern}") if tools.choice == "required" else None
+
+    def strict_constraint(self, tools: ToolUse) -> Constraint | None:
+        """The same, the arguments by their schemas; only for a style that writes them as JSON."""
+        if self._style.write is not None:
+            return None
+        if tools.forced is not None:
+            return strict_calls(tools, lambda _tool: "", "")
+        return strict_calls(tools, lambda tool: f"{tool.name}\n", "") if tools.choice == "required" else None
 
     def parser(self, tools: ToolUse) -> "MetadataParser":
         """A parser for one message."""

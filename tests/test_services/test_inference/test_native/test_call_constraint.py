@@ -1,11 +1,14 @@
 """A required call: the engine's constraint lets the model write one, however the prompt begins it, and nothing else."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.inference.codec import Codec
+from services.inference.constraint import check
+from services.inference.engine import Constraint
 from services.inference.native.constraint import Constraints
 from services.inference.native.sequence import Matcher
 from services.inference.prompt import load_prompt_renderer
@@ -84,3 +87,53 @@ def test_a_free_answer_is_not_constrained(codec: Codec) -> None:
     assert codec.renderer.calls is not None
     assert codec.renderer.calls.constraint(ToolUse(tools=TOOLS)) is None
     assert codec.renderer.calls.constraint(ToolUse(tools=TOOLS, choice="none")) is None
+
+
+STRICT = ToolUse(
+    tools=(
+        Tool(
+            name="get_weather",
+            parameters={
+                "type": "object",
+                "properties": {"city": {"type": "string"}, "days": {"enum": [1, 3]}},
+                "required": ["city", "days"],
+                "additionalProperties": False,
+            },
+            strict=True,
+        ),
+        Tool(name="get-time.now"),
+    ),
+    choice="required",
+)
+KEPT = '{"city": "北京", "days": 3}'
+BROKEN = [
+    '{"city": "北京"}',
+    '{"city": 1, "days": 3}',
+    '{"city": "x", "days": 2}',
+    '{"city": "x", "days": 1, "more": 1}',
+]
+
+
+def test_the_arguments_of_a_strict_tool_keep_to_its_schema(name: str, codec: Codec, constraints: Constraints) -> None:
+    assert codec.renderer.calls is not None
+    after = {"qwen": "}\n</tool_call>", "llama3": "}"}.get(name, "")
+    between = {"qwen": '", "arguments": ', "llama3": '", "parameters": '}.get(name, "\n")
+    for tools in (replace(STRICT, choice="auto", named="get_weather"), STRICT):
+        constraint = codec.renderer.calls.strict_constraint(tools)
+        if name == "chatglm3":
+            # It writes Python, which no JSON schema describes.
+            assert constraint is None
+            continue
+        assert constraint is not None
+        check(constraint)
+
+        def allowed(tool: str, arguments: str, tools: ToolUse = tools, constraint: Constraint = constraint) -> bool:
+            before = "" if tools.forced else f"{tool}{between}"
+            return accepts(codec, constraints.matcher(constraint).result(), [f"{before}{arguments}{after}"])
+
+        assert allowed("get_weather", KEPT)
+        assert not any(allowed("get_weather", broken) for broken in BROKEN)
+        assert not allowed("other", KEPT) or tools.forced
+        # The other tool's may be anything.
+        assert allowed("get-time.now", BROKEN[0]) != bool(tools.forced)
+    assert codec.renderer.calls.strict_constraint(replace(STRICT, choice="auto")) is None
