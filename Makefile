@@ -8,13 +8,17 @@ BIN := $(VENV)/bin
 NODE := tests/test_clients/node
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test interop check format lock clean
+.PHONY: run test fuzz interop check format lock clean
 
 run: $(VENV)/.engine
 	@exec $(BIN)/python -m app --upgrade
 
 test: $(VENV)/.dev $(VENV)/.clients
 	$(BIN)/python -m pytest
+
+# Takes minutes: the routes against their description, with many more requests than `make test` has time for.
+fuzz: $(VENV)/.dev
+	FUZZ_EXAMPLES=200 $(BIN)/python -m pytest tests/test_controller/test_description.py
 
 # lm-evaluation-harness against the service; its environment takes about 1 GB.
 interop: $(VENV)/.dev $(VENV)/.harness

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from schemas.completion_message_schema import CompletionMessage
 from schemas.metadata import Metadata
@@ -51,9 +51,14 @@ class ResponseFormat(BaseModel):
 # What has an effect only beside another field, which stands before it.
 _NEEDS = {"top_logprobs": "logprobs", "stream_options": "stream", "tool_choice": "tools"}
 
+_QUESTION: JsonValue = {"role": "user", "content": "What is the capital of France?"}
+_EXAMPLES: list[JsonValue] = [{"model": "chatglm3-6b", "messages": [_QUESTION], "max_tokens": 100}]
+
 
 class CompletionRequest(SamplingFields):
     """A conversation, and how to go on with it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": _EXAMPLES})
 
     messages: list[CompletionMessage] = Field(min_length=1)
     model: Name

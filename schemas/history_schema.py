@@ -1,11 +1,11 @@
 """Requests and answers of the history routes."""
 
-from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.text import Id, Name, Text
+from schemas.time import Time
 
 
 class HistoryQuery(BaseModel):
@@ -16,8 +16,8 @@ class HistoryQuery(BaseModel):
     conversation_id: Id | None = None
     user: Name | None = None
     key: Id | None = Field(None, description="The id of an API key.")
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     q: Text | None = Field(
         None, min_length=1, max_length=1000, description="Part of a prompt or response, in any case."
     )

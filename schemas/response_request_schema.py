@@ -7,6 +7,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationInfo,
@@ -60,8 +61,9 @@ def _choice(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) and value != "function" else value
 
 
+_Freedom = Literal["auto", "none", "required"]
 ResponseToolChoice = Annotated[
-    ResponseToolChoiceObject, BeforeValidator(_choice, json_schema_input_type=str | ResponseToolChoiceObject)
+    ResponseToolChoiceObject, BeforeValidator(_choice, json_schema_input_type=_Freedom | ResponseToolChoiceObject)
 ]
 
 
@@ -107,7 +109,7 @@ class ConversationObject(BaseModel):
 
     model_config = _STRICT
 
-    id: Annotated[str, StringConstraints(pattern=r"^(conv_)?[0-9a-f]{32}\z")]
+    id: Annotated[str, StringConstraints(pattern=r"^(conv_)?[0-9a-f]{32}$")]
 
 
 def _named(value: Any) -> Any:
@@ -148,8 +150,13 @@ class TokensQuestion(ResponseInput):
     model: Name | None = None
 
 
+_EXAMPLES: list[JsonValue] = [{"model": "chatglm3-6b", "input": "What is the capital of France?"}]
+
+
 class ResponseRequest(ResponseInput):
     """Something said, and how to answer it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": _EXAMPLES})
 
     model: Name
     max_output_tokens: int | None = Field(None, ge=1, description="New tokens at the most.")

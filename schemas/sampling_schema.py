@@ -15,8 +15,10 @@ def _listed(value: Any) -> Any:
 
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 StopString = Annotated[Text, Field(min_length=1, max_length=256)]
-StopStrings = Annotated[list[StopString], BeforeValidator(_listed, json_schema_input_type=str | list[str])]
-TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}\z")]
+StopStrings = Annotated[
+    list[StopString], BeforeValidator(_listed, json_schema_input_type=StopString | list[StopString])
+]
+TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 
 

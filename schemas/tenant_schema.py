@@ -20,7 +20,7 @@ class TenantChange(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     # Defaults mean unset and never reach the database, so that null is refused where it has no meaning.
-    name: Text = Field("", min_length=1)
+    name: Text = Field(default_factory=str, min_length=1)
     keeps_content: bool = Field(default=True, description=_KEEPS_CONTENT)
     turn_days: _Days | None = Field(None, description=_TURN_DAYS)
     conversation_days: _Days | None = Field(None, description=_CONVERSATION_DAYS)

@@ -19,4 +19,4 @@ def printable(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(printable)]
 Name = Annotated[Text, StringConstraints(min_length=1, max_length=256)]
-Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}\z")]
+Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
 from schemas.completion_request_schema import StreamOptions
 from schemas.completion_schema import CompletionUsage
@@ -36,8 +36,13 @@ Prompts = Annotated[
 ]
 
 
+_EXAMPLES: list[JsonValue] = [{"model": "chatglm3-6b", "prompt": "The capital of France is", "max_tokens": 8}]
+
+
 class TextCompletionRequest(SamplingFields):
     """Texts, and how to go on with them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": _EXAMPLES})
 
     model: Name
     prompt: Prompts = Field(description="Texts or token ids, up to 64 of them; each is a turn of its own.")

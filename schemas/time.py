@@ -1,9 +1,19 @@
-"""Times as administrators send them."""
+"""Days and times as callers send them."""
 
-from datetime import UTC, datetime
-from typing import Annotated
+import re
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def _written(value: Any) -> Any:
+    # Numbers would be taken for seconds since 1970.
+    if isinstance(value, date) or (isinstance(value, str) and _DAY.match(value)):
+        return value
+    raise ValueError("must be written as ISO 8601 has it")
 
 
 def _utc(at: datetime) -> datetime:
@@ -13,4 +23,6 @@ def _utc(at: datetime) -> datetime:
         raise ValueError("is too far away") from error
 
 
-UtcTime = Annotated[AwareDatetime, AfterValidator(_utc)]
+Day = Annotated[date, BeforeValidator(_written)]
+Time = Annotated[datetime, BeforeValidator(_written)]
+UtcTime = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_utc)]

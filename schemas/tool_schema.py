@@ -84,7 +84,17 @@ def _choice(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) and value != "function" else value
 
 
-AnyToolChoice = Annotated[ToolChoice, BeforeValidator(_choice, json_schema_input_type=str | ToolChoice)]
+class NamedToolChoice(BaseModel):
+    """This function, as it is on the wire."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+AnyToolChoice = Annotated[
+    ToolChoice,
+    BeforeValidator(_choice, json_schema_input_type=Literal["auto", "none", "required"] | NamedToolChoice),
+]
 
 
 class CalledFunction(BaseModel):

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.text import Id, Name
+from schemas.time import Day
 
 
 class UsageQuery(BaseModel):
@@ -13,8 +14,8 @@ class UsageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: date | None = Field(None, description="By default 30 days before `until`.")
-    until: date | None = Field(None, description="By default today.")
+    since: Day | None = Field(None, description="By default 30 days before `until`.")
+    until: Day | None = Field(None, description="By default today.")
     key: Id | None = Field(None, description="The id of an API key.")
     model: Name | None = None
     group_by: list[Literal["day", "key", "model"]] = Field(

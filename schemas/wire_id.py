@@ -11,7 +11,7 @@ def _bare(shown: str) -> str:
     return shown[-_LENGTH:]
 
 
-CompletionId = Annotated[str, StringConstraints(pattern=r"^(chatcmpl-)?[0-9a-f]{32}\z"), AfterValidator(_bare)]
-ConversationId = Annotated[str, StringConstraints(pattern=r"^(conv_)?[0-9a-f]{32}\z"), AfterValidator(_bare)]
-ItemId = Annotated[str, StringConstraints(pattern=r"^((msg|fc|fco)_)?[0-9a-f]{32}\z"), AfterValidator(_bare)]
-ResponseId = Annotated[str, StringConstraints(pattern=r"^(resp_)?[0-9a-f]{32}\z"), AfterValidator(_bare)]
+CompletionId = Annotated[str, StringConstraints(pattern=r"^(chatcmpl-)?[0-9a-f]{32}$"), AfterValidator(_bare)]
+ConversationId = Annotated[str, StringConstraints(pattern=r"^(conv_)?[0-9a-f]{32}$"), AfterValidator(_bare)]
+ItemId = Annotated[str, StringConstraints(pattern=r"^((msg|fc|fco)_)?[0-9a-f]{32}$"), AfterValidator(_bare)]
+ResponseId = Annotated[str, StringConstraints(pattern=r"^(resp_)?[0-9a-f]{32}$"), AfterValidator(_bare)]

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from app.common.errors import AppError, InvalidRequest, MethodNotAllowed, NotFound, RateLimited
 from schemas.error_schema import ErrorDetail, ErrorEnvelope
@@ -75,20 +76,31 @@ def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     return error_response(InvalidRequest(message, param=param, code="invalid_value"))
 
 
-def _http_error(_request: Request, error: Exception) -> JSONResponse:
+def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - the framework calls this for no other
     match error.status_code:
         case 404:
             known: AppError = NotFound("There is no such route.")
         case 405:
             known = MethodNotAllowed("This route does not know the method.")
-
         case _:
             known = InvalidRequest(str(error.detail))
     response = error_response(known)
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
+    if error.status_code == 405:
+        response.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    """Those that the path knows: the framework names those of one of its routes alone."""
+    scope, routes = dict(request.scope), request.app.routes
+    return {
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        if any(route.matches(scope | {"method": method})[0] == Match.FULL for route in routes)
+    }
 
 
 def _nobody(_request: Request, _error: Exception) -> Response:

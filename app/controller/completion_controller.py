@@ -8,7 +8,7 @@ from app.controller.completion_chunks import CompletionChunks
 from app.controller.completion_request import chat_request
 from app.controller.idempotent_route import IdempotentRoute
 from app.controller.provided import Chat
-from app.controller.responses import REFUSALS
+from app.controller.responses import REFUSALS, also
 from app.controller.sse import EventStream, limit_headers, whole
 from schemas.completion_request_schema import CompletionRequest
 from schemas.completion_schema import ChatCompletion
@@ -17,7 +17,7 @@ from services.stored_completion_service import ENDPOINT
 router = APIRouter(route_class=IdempotentRoute, tags=["chat completions"], responses=REFUSALS)
 
 
-@router.post(ENDPOINT, response_model=ChatCompletion)
+@router.post(ENDPOINT, response_model=ChatCompletion, responses=also("text/event-stream"))
 async def create_completion(
     body: CompletionRequest, request: Request, response: Response, caller: ChatCaller, chat: Chat
 ) -> Response | ChatCompletion:

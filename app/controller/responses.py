@@ -19,3 +19,8 @@ _STATUSES = {
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorEnvelope, "description": description} for status, description in _STATUSES.items()
 }
+
+
+def also(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """Besides JSON, success may be of this type: `text/event-stream` where a route streams."""
+    return {200: {"content": {media_type: {"schema": {"type": "string"}}}}}

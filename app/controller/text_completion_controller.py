@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from app.controller.auth import ChatCaller
 from app.controller.idempotent_route import IdempotentRoute
 from app.controller.provided import Texts
-from app.controller.responses import REFUSALS
+from app.controller.responses import REFUSALS, also
 from app.controller.sse import EventStream, limit_headers, whole
 from app.controller.text_completion_answer import text_completion
 from app.controller.text_completion_chunks import TextCompletionChunks
@@ -15,7 +15,7 @@ from schemas.text_completion_schema import TextCompletion, TextCompletionRequest
 router = APIRouter(route_class=IdempotentRoute, tags=["completions"], responses=REFUSALS)
 
 
-@router.post(ENDPOINT, response_model=TextCompletion)
+@router.post(ENDPOINT, response_model=TextCompletion, responses=also("text/event-stream"))
 async def create_text_completion(
     body: TextCompletionRequest, request: Request, response: Response, caller: ChatCaller, texts: Texts
 ) -> Response | TextCompletion:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from app.controller.auth import HistoryReader
 from app.controller.provided import UsageSums
-from app.controller.responses import REFUSALS
+from app.controller.responses import REFUSALS, also
 from app.controller.usage_table import table, wants_table
 from database.clock import now
 from database.repositories.usage_repository import UsageFilter
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1", tags=["usage"], responses=REFUSALS)
 _DEFAULT = timedelta(days=30)
 
 
-@router.get("/usage", response_model=UsageList)
+@router.get("/usage", response_model=UsageList, responses=also("text/csv"))
 async def get_usage(
     query: Annotated[UsageQuery, Query()],
     caller: HistoryReader,

@@ -136,3 +136,5 @@ async def test_an_unknown_route_and_a_wrong_method_answer_in_the_envelope(servic
     assert is_envelope(unknown.json())
     assert is_envelope(wrong.json())
     assert wrong.headers["allow"] == "POST"
+    # Each method is a route of its own.
+    assert (await service.ours.put("/admin/v1/tenants/x")).headers["allow"] == "DELETE, GET, POST"
