@@ -42,7 +42,8 @@ def parameters_here(endpoint: Endpoint, description: Schema) -> Mapping[str, Sch
     if operation is None:
         return None
     found: dict[str, Schema] = {
-        each["name"]: each["schema"] | {"description": each.get("description", "")}
+        # Lists are written so in a query.
+        each["name"].removesuffix("[]"): each["schema"] | {"description": each.get("description", "")}
         for each in operation.get("parameters", ())
         if each["in"] == "query"
     }
