@@ -1,4 +1,4 @@
-"""Rows in a form that SQLite and PostgreSQL share: text, whole numbers, floats and None.
+"""Rows in a form that SQLite and PostgreSQL share: text, bytes, whole numbers, floats and None.
 
 The form is SQLite's own. The databases convert, not Python: a million rows need no code of ours for each value.
 """
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Double,
     Float,
     Integer,
+    LargeBinary,
     String,
     Text,
     case,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-Value: TypeAlias = str | int | float | None
+Value: TypeAlias = str | bytes | int | float | None
 Row: TypeAlias = tuple[Value, ...]
 
 _SECONDS = len("2026-11-22 10:00:00")
@@ -43,6 +44,8 @@ def portable_type(column: Column[Any]) -> TypeEngine[Any]:
         return BigInteger()
     if isinstance(kind, Float):
         return Double()
+    if isinstance(kind, LargeBinary):
+        return LargeBinary()
     raise TypeError(f"{column}: {kind!r} has no portable form")
 
 

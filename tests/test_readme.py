@@ -144,7 +144,11 @@ def test_every_setting_named_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", sorted(COMMANDS), ids=" ".join)
-def test_every_command_exists(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_exists(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # The files that are imported.
+    monkeypatch.chdir(tmp_path)
+    for name in ("acme.jsonl", "wrapper.log"):
+        (tmp_path / name).touch()
     # Which the guide exports first.
     for variable in ("COPY_FROM", "COPY_TO"):
         monkeypatch.setenv(variable, "sqlite:///somewhere.db")

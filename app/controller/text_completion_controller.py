@@ -1,5 +1,7 @@
 """`/v1/completions`: OpenAI's older route, on which a model goes on with texts."""
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 
 from app.controller.auth import ChatCaller
@@ -28,4 +30,7 @@ async def create_text_completion(
         return EventStream(started.turn, chunks)
     end = await whole(started.turn, request)
     response.headers.update(limit_headers(started.turn))
-    return text_completion(started, end, body.model, logprobs=logprobs)
+    if logprobs:
+        # Those of long prompts take long enough to be felt by everybody else's streams.
+        return await asyncio.to_thread(text_completion, started, end, body.model, logprobs=True)
+    return text_completion(started, end, body.model, logprobs=False)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.identifier import first_id_at
@@ -75,19 +75,23 @@ class HistoryRepository:
         return rows, ids[-1] if len(ids) == scan else None
 
 
-def _ids(wanted: HistoryFilter) -> Select[str]:
+def conditions(wanted: HistoryFilter) -> list[ColumnElement[bool]]:
+    """What a turn has to meet, for all filters but `text`."""
     # Ids begin with the time they were made, so that bounds in time are bounds of one index scan.
+    bounds = (
+        None if wanted.since is None else Turn.id >= first_id_at(wanted.since),
+        None if wanted.until is None else Turn.id < first_id_at(wanted.until),
+        None if wanted.after is None else Turn.id < wanted.after,
+    )
     equal = {
         Turn.conversation_id: wanted.conversation_id,
         Turn.user: wanted.user,
         Turn.key_id: wanted.key_id,
         Turn.status: wanted.status,
     }
-    statement = select(Turn.id).where(*(column == value for column, value in equal.items() if value is not None))
-    if wanted.since is not None:
-        statement = statement.where(Turn.id >= first_id_at(wanted.since))
-    if wanted.until is not None:
-        statement = statement.where(Turn.id < first_id_at(wanted.until))
-    if wanted.after is not None:
-        statement = statement.where(Turn.id < wanted.after)
-    return statement
+    named = [column == value for column, value in equal.items() if value is not None]
+    return [*named, *(bound for bound in bounds if bound is not None)]
+
+
+def _ids(wanted: HistoryFilter) -> Select[str]:
+    return select(Turn.id).where(*conditions(wanted))

@@ -32,10 +32,11 @@ def random_request(dice: random.Random, name: str) -> GenerationRequest:
         logit_bias=dice.choice([{}, {}, {3: -5.0}]),
         stop_ids=frozenset(dice.sample(range(30), 2)),
         logprobs=dice.choice([None, None, 0, 3]),
+        prompt_logprobs=dice.choice([None, None, None, 2]),
     )
     prompt = [dice.randrange(30) for _ in range(dice.randint(1, 30))]
     tenant, n = dice.choice("abc"), dice.choice([1, 1, 1, 1, 3])
-    return request(name, prompt, dice.randint(1, 5), tenant=tenant, n=n, sampling=sampling)
+    return request(name, prompt, dice.randint(0, 5), tenant=tenant, n=n, sampling=sampling)
 
 
 def test_memory_and_cache_return_to_where_they_began_after_ten_thousand_random_requests() -> None:
