@@ -108,13 +108,15 @@ class ConversationService:
             return _append(session, conversation, open_calls, items)
 
     async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> Conversation:
-        """Erase one of its items, also from the log. Raises Conflict while a turn of it runs."""
+        """Erase one of its items, also from the log and recorded answers. Raises Conflict while a turn of it runs."""
         async with self._database.begin(principal.tenant_id) as session:
             conversation = await _unlocked(session, conversation_id)
             items = ItemRepository(session, conversation_id)
             item = _existing_item(await items.get(item_id))
             await items.delete(item)
-            if item.turn_id is not None and (text := await TurnRepository(session).text(item.turn_id)) is not None:
+            turns = TurnRepository(session)
+            await turns.forget_recorded(conversation_id)
+            if item.turn_id is not None and (text := await turns.text(item.turn_id)) is not None:
                 if item.answer is not None:
                     text.response = _written(await items.answer(item.turn_id))
                 elif item.text == text.prompt:

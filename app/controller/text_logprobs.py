@@ -19,9 +19,9 @@ class TextLogprobsWriter:
 
     def echo(self, echo: Echo) -> TextLogprobs:
         """Those of the prompt, which come first; what follows begins where its text ends."""
-        spelled = b"".join(chance.bytes for chance in echo.chances)
+        spelled = b"".join(chance.bytes for chance in echo.chances).decode("utf-8", "replace")
         # Some tokenizers mark the beginning of a text by a space that is not in it.
-        self._marked = spelled.startswith(b" ") and not echo.text.startswith(" ")
+        self._marked = spelled.startswith(" ") and len(spelled) > len(echo.text)
         part = self.part(echo.chances)
         self._begin(len(echo.text))
         return part

@@ -3,7 +3,7 @@
 from sqlalchemy import delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from database.models import Turn, TurnStatus, TurnText
+from database.models import IdempotencyKey, Turn, TurnStatus, TurnText
 
 
 class TurnRepository:
@@ -40,5 +40,13 @@ class TurnRepository:
 
     async def delete(self, turn_id: str) -> bool:
         """Erase with its text and items; whether there was one."""
-        statement = delete(Turn).where(Turn.id == turn_id).returning(Turn.id)
-        return (await self._session.execute(statement)).scalar() is not None
+        statement = delete(Turn).where(Turn.id == turn_id).returning(Turn.conversation_id)
+        found = (await self._session.execute(statement)).first()
+        if found is not None and found[0] is not None:
+            await self.forget_recorded(found[0])
+        return found is not None
+
+    async def forget_recorded(self, conversation_id: str) -> None:
+        """Erase the answers recorded under idempotency keys: later ones repeat what was said before."""
+        turns = select(Turn.id).where(Turn.conversation_id == conversation_id)
+        await self._session.execute(delete(IdempotencyKey).where(IdempotencyKey.turn_id.in_(turns)))

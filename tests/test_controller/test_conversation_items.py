@@ -11,7 +11,7 @@ from tests.openai_clients import async_client
 from tests.rows import a_conversation
 from tests.service import NEW_MESSAGE, Service, script
 from tests.test_controller.test_conversations import CONVERSATIONS, SECRET, made, said
-from tests.whole_database import columns_holding
+from tests.whole_database import columns_holding, row_counts
 
 CALL = {"type": "function_call", "call_id": "call_a", "name": "f", "arguments": '{"a": 1}'}
 OUTPUT = {"type": "function_call_output", "call_id": "call_a", "output": "42"}
@@ -108,17 +108,22 @@ async def test_a_call_may_wait_for_an_output_that_comes_later(service: Service) 
 
 
 async def test_an_erased_item_is_gone_from_the_conversation_the_prompt_and_the_log(service: Service) -> None:
-    first = (await service.ours.post(NEW_MESSAGE, json={"prompt": script(SECRET)})).json()
+    keyed = {"Idempotency-Key": "one"}
+    first = (await service.ours.post(NEW_MESSAGE, json={"prompt": script(SECRET)}, headers=keyed)).json()
     name = f"conv_{first['conversation_id']}"
+    body = {"prompt": script("next"), "conversation_id": first["conversation_id"]}
+    second = await service.ours.post(NEW_MESSAGE, json=body, headers={"Idempotency-Key": "two"})
+    assert SECRET in second.text
     async with async_client(service) as client:
-        items = [one async for one in client.conversations.items.list(name)]
-        for item in items:
+        items = [one async for one in client.conversations.items.list(name, order="asc")]
+        for item in items[:2]:
             left = await client.conversations.items.delete(str(item.id), conversation_id=name)
             assert (left.id, left.object) == (name, "conversation")
     assert await columns_holding(service.database, SECRET) == set()
-    body = {"prompt": script("on"), "conversation_id": first["conversation_id"]}
+    # Answers are recorded under their keys; those of later turns repeat what was said before.
+    assert (await row_counts(service.database))["idempotency_keys"] == 0
     answer = (await service.ours.post(NEW_MESSAGE, json=body)).json()
-    assert [one["content"] for one in answer["history"]] == [body["prompt"], "on"]
+    assert [one["content"] for one in answer["history"]] == [body["prompt"], "next"] * 2
 
 
 async def test_the_log_keeps_what_is_left_of_a_turn(service: Service) -> None:

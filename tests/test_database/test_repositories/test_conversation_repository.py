@@ -21,14 +21,14 @@ async def test_what_was_said_comes_in_order_with_gaps(database: Database, tenant
     conversation, other = a_conversation(length=8), a_conversation()
     items = [an_item(conversation, position=position, text=f"at {position}") for position in (7, 0, 3)]
     await store(database, tenants.ours, conversation, other, *items, an_item(other))
-    said = [(8, "user", f"at {position}") for position in (0, 3, 7)]
+    said = [(8, "message", "user", f"at {position}", None, None) for position in (0, 3, 7)]
     assert await _read(database, tenants.ours, conversation) == said
 
 
 async def test_a_conversation_in_which_nothing_was_said_is_there(database: Database, tenants: TwoTenants) -> None:
     conversation = a_conversation()
     await store(database, tenants.ours, conversation)
-    assert await _read(database, tenants.ours, conversation) == [(0, None, None)]
+    assert await _read(database, tenants.ours, conversation) == [(0, None, None, None, None, None)]
 
 
 async def test_another_tenants_conversation_is_as_absent_as_none(database: Database, tenants: TwoTenants) -> None:

@@ -97,3 +97,16 @@ def test_chatglm3s_metadata_line_and_the_space_after_it_are_dropped(tokenizers: 
         detokenizer = Detokenizer(tokenizer, strips_first_line=True)
         ids = [*tokenizer.encode(metadata + "\n"), *tokenizer.encode("Hello\n你好 1")]
         assert "".join([detokenizer.push([i]) for i in ids]) + detokenizer.flush() == "Hello\n你好 1"
+
+
+@pytest.mark.parametrize("name", ["chatglm", "llama", "chatml", "glm4"])
+def test_a_text_and_what_continues_it_are_together_the_whole_text(tokenizers: dict[str, Tokenizer], name: str) -> None:
+    tokenizer = tokenizers[name]
+    text = "the world 你好 people of the model"
+    ids = tokenizer.encode(text)
+    for at in range(1, len(ids)):
+        begun, continued = Detokenizer(tokenizer), Detokenizer(tokenizer, continues=True)
+        first = begun.push(ids[:at])
+        if begun.flush():
+            continue  # in the middle of a character
+        assert first + continued.push(ids[at:]) + continued.flush() == text

@@ -99,3 +99,16 @@ def test_neither_torch_nor_transformers_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("chatglm", ["[gMASK]", "sop"]), ("glm4", ["[gMASK]", "<sop>"]), ("chatml", []), ("llama", [])],
+)
+def test_a_whole_text_begins_as_the_texts_began_that_the_model_has_seen(
+    tokenizers: dict[str, Tokenizer], name: str, begins: list[str]
+) -> None:
+    tokenizer = tokenizers[name]
+    before = [tokenizer.specials[special] for special in begins]
+    for text in ("the philosophy", "你好<|user|>", " ", ""):
+        assert tokenizer.encode_whole(text) == [*before, *tokenizer.encode(text)]

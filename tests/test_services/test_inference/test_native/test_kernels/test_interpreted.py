@@ -17,8 +17,9 @@ from services.inference.native.penalties import IN_PROMPT, Penalties
 from services.inference.native.self_check import differs
 from services.inference.native.sequence import Chunk, Sequence
 from tests.test_services.test_inference.test_native.conftest import tiny_model
-from tests.test_services.test_inference.test_native.driving import request
+from tests.test_services.test_inference.test_native.driving import GREEDY, request
 from tests.test_services.test_inference.test_native.test_device_runner import drive_fused
+from tests.test_services.test_inference.test_native.test_prompt_scores import assert_exact
 from tests.test_services.test_inference.test_native.test_runner import generated
 
 # The interpreter's own, with newer releases of numpy.
@@ -170,12 +171,17 @@ def test_rows_that_are_not_usable_say_so_and_greedy_takes_the_likeliest() -> Non
 def test_a_whole_model_on_the_kernels_answers_as_transformers_does(kind: str, *, products: bool) -> None:
     dice = random.Random(6)
     driven = drive_fused(kind, backend="triton", step_tokens=13, products=products)
-    asked = [request(str(length), [dice.randrange(97) for _ in range(length)], 5) for length in (1, 9, 30)]
+    scored = SamplingParams(temperature=0, prompt_logprobs=3)
+    asked = [
+        request(str(length), [dice.randrange(97) for _ in range(length)], 5, sampling=sampling)
+        for length, sampling in ((1, GREEDY), (9, GREEDY), (30, scored))
+    ]
     for each in asked:
         driven.core.submit(each)
     driven.finish()
     model = tiny_model(kind, "sdpa")
     assert [driven.text(each.id) for each in asked] == [generated(model, each) for each in asked]
+    assert_exact(driven, kind, asked[-1])
 
 
 def test_the_kernels_pass_the_check_at_start() -> None:
