@@ -17,7 +17,7 @@ ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed", "ca
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
-class TopChance(BaseModel):
+class TopTextLogprob(BaseModel):
     """A token that could have stood there. `bytes` is empty for a special token."""
 
     token: str
@@ -25,10 +25,10 @@ class TopChance(BaseModel):
     logprob: float
 
 
-class TokenChances(TopChance):
+class TextLogprob(TopTextLogprob):
     """A token that stands there."""
 
-    top_logprobs: list[TopChance]
+    top_logprobs: list[TopTextLogprob]
 
 
 class OutputText(BaseModel):
@@ -37,7 +37,7 @@ class OutputText(BaseModel):
     type: Literal["output_text"] = "output_text"
     text: str
     annotations: list[Any] = Field(max_length=0, default=[])
-    logprobs: list[TokenChances] = []
+    logprobs: list[TextLogprob] = []
 
 
 class OutputMessage(BaseModel):

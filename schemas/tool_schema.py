@@ -37,7 +37,7 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(writable)]
 class FunctionTool(BaseModel):
     """A function that the caller can run.
 
-    `strict` keeps arguments to the schema, where a call is required; otherwise they may deviate from it.
+    `strict` lets an answer fail whose arguments the schema does not allow; otherwise they may deviate from it.
     """
 
     model_config = _STRICT

@@ -24,9 +24,8 @@ async def call_constraint(calls: CallFormat | None, tools: ToolUse) -> Constrain
         raise InvalidRequest("strict: parameters must be a schema of the type object.", param="tools")
     constraint = calls.strict_constraint(tools)
     if constraint is None:
-        free = tools.forced is None and tools.choice != "required"
-        why = "where tool_choice requires a call" if free else "by models that write them as JSON"
-        raise InvalidRequest(f"strict: arguments are kept to their schema only {why}.", param="tools")
+        # Nothing holds a free answer to a schema: its calls are checked when they are whole.
+        return calls.constraint(tools)
     try:
         # A large schema takes long enough to be felt by everybody else's streams.
         await asyncio.to_thread(check, constraint)

@@ -5,19 +5,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from msgspec.structs import replace
-
 from app.common.errors import InvalidRequest, NotFound, Unavailable
 from database.clock import now
 from database.identifier import new_id
 from database.session import Database
-from services.call_constraint import call_constraint
+from services.answer_rules import AnswerRules, answer_rules
 from services.chat_request import ChatRequest
 from services.choice import Choice
 from services.context_reader import ContextReader
 from services.inference.codec import Codec, Codecs
-from services.inference.constraint import ConstraintError, check
-from services.inference.engine import Engine, EngineUnavailable, GenerationRequest, SamplingParams
+from services.inference.engine import Engine, EngineUnavailable, GenerationRequest
 from services.inference.prompt import Message
 from services.inference.tokenizer import TokenizerError
 from services.live_turn import LiveTurn
@@ -138,7 +135,7 @@ class ChatService:
         codec = await self.codec()
         self.check_model(principal, request.model)
         keeps_text = _keeps_text(principal, request)
-        sampling = await self._sampling(codec, request)
+        rules = await answer_rules(codec, self._engine.limits.vocabulary, request)
         context = await self._context.read(principal, request)
         messages = _messages(request, context.items)
         fitted = await self._fit(codec, request, messages)
@@ -148,7 +145,7 @@ class ChatService:
             codec,
             seen_length=context.length,
             fitted=fitted,
-            sampling=sampling,
+            rules=rules,
             keeps_text=keeps_text,
         )
         return StartedTurn(turn=await self._runner.start(plan), messages=messages, stored=plan.opening.stored)
@@ -157,28 +154,11 @@ class ChatService:
         """The tokens of the prompt that `start` would begin with, even if they are too many. Raises as `start`."""
         codec = await self.codec()
         self.check_model(principal, request.model)
-        await self._sampling(codec, request)
+        await answer_rules(codec, self._engine.limits.vocabulary, request)
         messages = _messages(request, (await self._context.read(principal, request)).items)
         if request.truncates:
             return len((await self._fit(codec, request, messages)).ids)
         return len(await asyncio.to_thread(self._window(codec, request).render, messages))
-
-    async def _sampling(self, codec: Codec, request: ChatRequest) -> SamplingParams:
-        """How the engine is to draw. Raises InvalidRequest for what this model cannot do."""
-        sampling, offered = request.sampling, request.tools.offered
-        if any(token >= self._engine.limits.vocabulary for token in sampling.logit_bias):
-            raise InvalidRequest("The model has no such token.", param="logit_bias", code="invalid_value")
-        calls = await call_constraint(codec.renderer.calls, request.tools)
-        if sampling.constraint is not None:
-            if offered:
-                raise InvalidRequest("Tools and a format do not go together.", param=request.names.format)
-            try:
-                # A large schema takes long enough to be felt by everybody else's streams.
-                await asyncio.to_thread(check, sampling.constraint)
-            except ConstraintError as error:
-                raise InvalidRequest(str(error), param=request.names.format) from error
-        stop_ids = frozenset[int]() if request.ignore_eos else codec.tokenizer.stop_ids
-        return replace(sampling, stop_ids=stop_ids, constraint=calls or sampling.constraint)
 
     def _window(self, codec: Codec, request: ChatRequest) -> PromptWindow:
         return PromptWindow(
@@ -201,7 +181,7 @@ class ChatService:
         *,
         seen_length: int | None,
         fitted: FittedPrompt,
-        sampling: SamplingParams,
+        rules: AnswerRules,
         keeps_text: bool,
     ) -> TurnPlan:
         at = now()
@@ -242,10 +222,10 @@ class ChatService:
             prompt_ids=fitted.ids,
             max_tokens=fitted.max_tokens,
             n=request.n,
-            sampling=sampling,
+            sampling=rules.sampling,
             deadline=time.monotonic() + self._queue_seconds,
         )
-        choices = [_choice(codec, request, index) for index in range(request.n)]
+        choices = [_choice(codec, request, rules, index) for index in range(request.n)]
         return TurnPlan(turn=turn, opening=opening, request=generation, choices=choices)
 
 
@@ -262,13 +242,14 @@ def _size(message: Message) -> int:
     return len(message.content) + sum(len(call.arguments) for call in message.tool_calls)
 
 
-def _choice(codec: Codec, request: ChatRequest, index: int) -> Choice:
+def _choice(codec: Codec, request: ChatRequest, rules: AnswerRules, index: int) -> Choice:
     return Choice(
         codec.reader(request.tools),
         index=index,
         stops=request.stops,
         one_call=request.one_call,
         chances=None if request.sampling.logprobs is None else TokenChances(codec.tokenizer),
+        strict=rules.strict,
     )
 
 

@@ -1,5 +1,6 @@
 """One of a turn's answers while it is read: tokens in; text, calls and chances out."""
 
+from app.common.errors import GenerationFailed
 from database.identifier import new_id
 from services.answer_delta import AnswerDelta, CallDelta, TextDelta
 from services.inference.answer import AnswerReader
@@ -7,6 +8,7 @@ from services.inference.call_format import AnswerPart
 from services.inference.engine import Delta, End
 from services.inference.message import ToolCall
 from services.inference.stop_strings import StopStrings
+from services.inference.strict_arguments import StrictArguments
 from services.token_chances import TokenChances
 
 
@@ -27,6 +29,7 @@ class Choice:
         stops: tuple[str, ...] = (),
         one_call: bool = False,
         chances: TokenChances | None = None,
+        strict: StrictArguments | None = None,
     ) -> None:
         """Begin an answer.
 
@@ -36,6 +39,7 @@ class Choice:
             stops: texts before which it ends.
             one_call: whether it ends after its first tool call.
             chances: of this answer alone; None where log-probabilities were not asked for.
+            strict: what calls have to be; None for anything.
         """
         self.index = index
         self.finish_reason: str | None = None
@@ -44,6 +48,7 @@ class Choice:
         self._stops = StopStrings(stops)
         self._one_call = one_call
         self._chances = chances
+        self._strict = strict
         self._calls = 0
 
     def push(self, delta: Delta) -> list[AnswerDelta]:
@@ -69,6 +74,8 @@ class Choice:
 
     def cut(self) -> list[AnswerDelta]:
         """What is left when the turn ends before the answer does."""
+        # Nothing can fail any more.
+        self._strict = None
         return [] if self.finish_reason is not None else self._last(cut=True)
 
     def _last(self, *, cut: bool) -> list[AnswerDelta]:
@@ -101,5 +108,7 @@ class Choice:
         return [TextDelta(text, self.index, self._chances.release(text) if self._chances else ())]
 
     def _call(self, call: ToolCall) -> list[AnswerDelta]:
+        if self._strict is not None and not self._strict.allow(call):
+            raise GenerationFailed(f"The model called {call.name} with arguments that its schema does not allow.")
         number, self._calls = self._calls, self._calls + 1
         return [CallDelta(id=f"call_{new_id()}", call=call, number=number, index=self.index)]

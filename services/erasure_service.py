@@ -1,5 +1,6 @@
 """Erasing for good, in bounded batches, with a report of what was deleted."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.common.errors import Conflict, InvalidRequest, NotFound
 from database.models import Conversation, Turn
 from database.repositories.conversation_repository import ConversationRepository
+from database.repositories.erasure_preview import Doomed, ErasurePreview
 from database.repositories.erasure_repository import Counts, ErasureRepository
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
@@ -26,10 +28,24 @@ class ErasureService:
     The reports count rows by table. Nothing that runs is erased: Conflict, and trying again helps.
     """
 
-    def __init__(self, database: Database, batch: int) -> None:
-        """`batch`: turns, conversations or other rows that one transaction deletes at the most."""
+    def __init__(self, database: Database, batch: int, pause: float = 0) -> None:
+        """`batch`: turns, conversations or other rows that one transaction deletes at the most.
+
+        `pause`: seconds from one transaction to the next.
+        """
         self._database = database
         self._batch = batch
+        self._pause = pause
+
+    async def preview(self, tenant_id: str, *, conversation_id: str | None = None, user: str | None = None) -> Counts:
+        """What would be deleted of one conversation or user, or with the whole tenant; the rows by table."""
+        async with self._database.begin(tenant_id) as session:
+            preview = ErasurePreview(session)
+            if conversation_id is not None:
+                return await preview.count(Doomed(conversations=Conversation.id == conversation_id))
+            if user is not None:
+                return await preview.count(Doomed(conversations=Conversation.user == user, turns=Turn.user == user))
+            return await preview.tenant(tenant_id)
 
     async def conversation(self, by: Actor, tenant_id: str, conversation_id: str) -> Counts:
         """Erase a conversation and all that belongs to it. Raises NotFound or Conflict."""
@@ -94,6 +110,7 @@ class ErasureService:
                 if was_last:
                     erasure.record(session, "erased", dict(total))
                     return total
+            await asyncio.sleep(self._pause)
 
 
 @dataclass(frozen=True, slots=True)

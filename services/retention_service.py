@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
+from sqlalchemy import ColumnElement
+
 from app.common.errors import Unavailable
 from database.clock import now
 from database.identifier import first_id_at
-from database.models import Conversation, Item, Tenant, Turn
+from database.models import Conversation, IdempotencyKey, Item, Tenant, Turn
+from database.repositories.erasure_preview import Doomed, ErasurePreview
 from database.repositories.erasure_repository import Counts, ErasureRepository
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
@@ -21,11 +24,15 @@ log = logging.getLogger(__name__)
 class RetentionService:
     """Purges tenant by tenant, in batches; any number of replicas may do so at once."""
 
-    def __init__(self, database: Database, *, batch: int, interval: float) -> None:
-        """`batch`: turns or conversations that one transaction deletes at the most; `interval`: seconds."""
+    def __init__(self, database: Database, *, batch: int, interval: float, pause: float = 0) -> None:
+        """`batch`: turns or conversations that one transaction deletes at the most.
+
+        `interval` and `pause`: seconds from one purge to the next, and from one transaction to the next.
+        """
         self._database = database
         self._batch = batch
         self._interval = interval
+        self._pause = pause
 
     async def run(self) -> None:
         """Purge at every interval until cancelled."""
@@ -50,25 +57,54 @@ class RetentionService:
             log.info("purged %s", ", ".join(f"{rows} {table}" for table, rows in sorted(total.items())))
         return total
 
-    async def _purge_tenant(self, tenant: Tenant, at: datetime) -> Counts:
-        total = await self._all(tenant.id, lambda erasure: erasure.idempotency_keys(at - KEPT))
-        if tenant.turn_days is not None:
-            # Ids begin with the time they were made. What was brought along into a conversation belongs to no turn.
-            oldest = first_id_at(at - timedelta(days=tenant.turn_days))
-            total += await self._all(tenant.id, lambda erasure: erasure.turns(Turn.id < oldest))
-            total += await self._all(
-                tenant.id, lambda erasure: erasure.items((Item.id < oldest) & Item.turn_id.is_(None))
-            )
-        if tenant.conversation_days is not None:
-            unused = Conversation.used_at < at - timedelta(days=tenant.conversation_days)
-            total += await self._all(tenant.id, lambda erasure: erasure.conversations(unused))
+    async def preview(self) -> Counts:
+        """What `purge` would delete now; the rows by table."""
+        at = now()
+        async with self._database.begin_global() as session:
+            tenants = await TenantRepository(session).all()
+        total: Counts = Counter()
+        for tenant in tenants:
+            async with self._database.begin(tenant.id) as session:
+                total += await ErasurePreview(session).count(_doomed(tenant, at))
         return total
 
-    async def _all(self, tenant_id: str, batch: Callable[[ErasureRepository], Awaitable[Counts]]) -> Counts:
+    async def _purge_tenant(self, tenant: Tenant, at: datetime) -> Counts:
+        doomed = _doomed(tenant, at)
+        total: Counts = Counter()
+        for condition, delete in (
+            (doomed.idempotency_keys, ErasureRepository.idempotency_keys),
+            (doomed.turns, ErasureRepository.turns),
+            (doomed.items, ErasureRepository.items),
+            (doomed.conversations, ErasureRepository.conversations),
+        ):
+            if condition is not None:
+                total += await self._all(tenant.id, condition, delete)
+        return total
+
+    async def _all(
+        self,
+        tenant_id: str,
+        condition: ColumnElement[bool],
+        delete: Callable[[ErasureRepository, ColumnElement[bool]], Awaitable[Counts]],
+    ) -> Counts:
         total: Counts = Counter()
         while True:
             async with self._database.begin(tenant_id) as session:
-                deleted = await batch(ErasureRepository(session, self._batch))
+                deleted = await delete(ErasureRepository(session, self._batch), condition)
             if not deleted:
                 return total
             total += deleted
+            await asyncio.sleep(self._pause)
+
+
+def _doomed(tenant: Tenant, at: datetime) -> Doomed:
+    """What the tenant no longer wants kept at this time."""
+    turns = items = conversations = None
+    if tenant.turn_days is not None:
+        # Ids begin with the time they were made. What was brought along into a conversation belongs to no turn.
+        oldest = first_id_at(at - timedelta(days=tenant.turn_days))
+        turns, items = Turn.id < oldest, (Item.id < oldest) & Item.turn_id.is_(None)
+    if tenant.conversation_days is not None:
+        conversations = Conversation.used_at < at - timedelta(days=tenant.conversation_days)
+    keys = IdempotencyKey.created_at < at - KEPT
+    return Doomed(turns=turns, items=items, conversations=conversations, idempotency_keys=keys)

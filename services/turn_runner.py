@@ -121,8 +121,8 @@ class TurnRunner:
             return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=plan.turn.stopped or stopped)
         if (error := pump.exception()) is not None:
             log.error("a turn failed", exc_info=error)
-            failure = GenerationFailed("The answer could not be made.")
-            return TurnEnd(status=TurnStatus.FAILED, usage=_usage(plan.turn), error=failure)
+            known = error if isinstance(error, AppError) else GenerationFailed("The answer could not be made.")
+            return TurnEnd(status=TurnStatus.FAILED, usage=_usage(plan.turn), error=known)
         return pump.result()
 
     async def _pump(self, plan: TurnPlan, generation: Generation) -> TurnEnd:

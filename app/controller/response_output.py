@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.controller.response_items import wire_id
-from schemas.response_schema import OutputCall, OutputItem, OutputMessage, OutputText, TokenChances, TopChance
+from schemas.response_schema import OutputCall, OutputItem, OutputMessage, OutputText, TextLogprob, TopTextLogprob
 from services.answer_delta import AnswerDelta, CallDelta, TextDelta, TokenChance
 from services.live_turn import TurnEnd
 from services.said_item import answer_item_id
@@ -25,9 +25,9 @@ class ResponseOutput:
         number: the next event's.
     """
 
-    def __init__(self, turn_id: str, number: int = 0) -> None:
+    def __init__(self, turn_id: str) -> None:
         self.items: list[OutputItem] = []
-        self.number = number
+        self.number = 0
         self._turn_id = turn_id
         # The message's place among the items, once there is one.
         self._message: int | None = None
@@ -114,10 +114,10 @@ def output_of(turn_id: str, parts: Sequence[AnswerDelta], end: TurnEnd) -> list[
     return output.items
 
 
-def chances_of(chances: Sequence[TokenChance]) -> list[TokenChances]:
+def chances_of(chances: Sequence[TokenChance]) -> list[TextLogprob]:
     """The log-probabilities of these tokens."""
     return [
-        TokenChances(**_chance(chance), top_logprobs=[TopChance(**_chance(other)) for other in chance.alternatives])
+        TextLogprob(**_chance(chance), top_logprobs=[TopTextLogprob(**_chance(other)) for other in chance.alternatives])
         for chance in chances
     ]
 

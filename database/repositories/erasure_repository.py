@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Delete, delete, exists, select, tuple_
@@ -36,7 +35,7 @@ class ErasureRepository:
         if not ids:
             return Counter()
         counts: Counts = Counter()
-        for child, column in _children(Turn):
+        for child, column in children(Turn):
             counts[child.__tablename__] = await self._rows(delete(child).where(column.in_(ids)))
         counts[Turn.__tablename__] = await self._rows(delete(Turn).where(Turn.id.in_(ids)))
         return +counts
@@ -47,9 +46,9 @@ class ErasureRepository:
         ids = list(await self._session.scalars(found.with_for_update()))
         return +Counter({Item.__tablename__: await self._rows(delete(Item).where(Item.id.in_(ids)))})
 
-    async def idempotency_keys(self, before: datetime) -> Counts:
-        """The keys of requests that were first sent before this time."""
-        found = select(IdempotencyKey.key).where(IdempotencyKey.created_at < before).limit(self._batch)
+    async def idempotency_keys(self, condition: ColumnElement[bool]) -> Counts:
+        """The keys of requests that meet it."""
+        found = select(IdempotencyKey.key).where(condition).limit(self._batch)
         keys = list(await self._session.scalars(found.with_for_update()))
         deleted = await self._rows(delete(IdempotencyKey).where(IdempotencyKey.key.in_(keys)))
         return +Counter({IdempotencyKey.__tablename__: deleted})
@@ -72,7 +71,7 @@ class ErasureRepository:
 
     async def tenant(self, tenant_id: str) -> Counts:
         """Rows of the first table, in an order that leaves no reference behind, that still holds any of the tenant."""
-        for model in _of_tenants():
+        for model in of_tenants():
             mine = model.tenant_id == tenant_id
             key = [model.__mapper__.get_property_by_column(one).class_attribute for one in model.__table__.primary_key]
             batch = select(*key).where(mine).limit(self._batch)
@@ -91,7 +90,7 @@ def _models() -> dict[Any, Any]:
     return {mapper.local_table: mapper.class_ for mapper in Base.registry.mappers}
 
 
-def _children(parent: type[Base]) -> Iterator[tuple[Any, InstrumentedAttribute[str]]]:
+def children(parent: type[Base]) -> Iterator[tuple[Any, InstrumentedAttribute[str]]]:
     """The tables that refer to this one, and by which column; the tenant's beside it says nothing more."""
     for table, model in _models().items():
         for constraint in table.foreign_key_constraints:
@@ -100,7 +99,7 @@ def _children(parent: type[Base]) -> Iterator[tuple[Any, InstrumentedAttribute[s
                 yield model, getattr(model, column)
 
 
-def _of_tenants() -> Sequence[Any]:
+def of_tenants() -> Sequence[Any]:
     """Every table that refers to tenants, those that refer to others before these."""
     models = _models()
     return [

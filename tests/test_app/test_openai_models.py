@@ -110,6 +110,20 @@ def test_a_schema_that_cannot_be_met_is_refused_before_any_byte(client: OpenAI) 
         assert refused.value.param == "response_format"
 
 
+def test_a_chain_of_responses_finds_what_was_said_before_in_the_cache(client: OpenAI) -> None:
+    model = client.models.list().data[0].id
+    counted = "Remember this: " + " ".join(f"city number {at} is large." for at in range(40))
+    first = client.responses.create(model=model, input=counted, temperature=0, max_output_tokens=8)
+    fields: Any = {"model": model, "temperature": 0, "max_output_tokens": 4}
+    second = client.responses.create(input="And now?", previous_response_id=first.id, **fields)
+    said = [("user", counted), ("assistant", first.output_text), ("user", "And now?")]
+    same = ask(client, messages=[{"role": role, "content": text} for role, text in said], temperature=0)
+    assert first.usage is not None
+    assert second.usage is not None
+    assert second.usage.input_tokens == same.usage.prompt_tokens
+    assert second.usage.input_tokens_details.cached_tokens > first.usage.input_tokens - 64 > 200
+
+
 def test_a_model_that_has_not_learned_to_call_tools_says_so(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         ask(client, tools=[{"type": "function", "function": {"name": "look"}}])

@@ -7,12 +7,12 @@ from agents import Agent, OpenAIResponsesModel, RunConfig, Runner, function_tool
 from openai import AsyncOpenAI
 
 from tests.openai_clients import MODEL, async_client
-from tests.service import Service, script
+from tests.service import NEW_MESSAGE, Service, script
 
 CONFIG = RunConfig(tracing_disabled=True)
 
 
-@function_tool(strict_mode=False)
+@function_tool
 def get_weather(city: str) -> str:
     """The weather of a city.
 
@@ -23,7 +23,7 @@ def get_weather(city: str) -> str:
     return script(f'get_time\n{{"city": "{city}"}}')
 
 
-@function_tool(strict_mode=False)
+@function_tool
 def get_time(city: str) -> str:
     """The time in a city.
 
@@ -63,3 +63,18 @@ async def test_a_streamed_agent_says_the_same(sqlite_service: Service) -> None:
             if event.type == "raw_response_event" and event.data.type == "response.output_text.delta"
         ]
     assert result.final_output == "".join(said) == ANSWER
+
+
+async def test_an_agent_goes_on_in_a_stored_conversation_and_over_responses(service: Service) -> None:
+    made = (await service.ours.post(NEW_MESSAGE, json={"prompt": script("Hello.")})).json()
+    async with async_client(service) as client:
+        conversation = f"conv_{made['conversation_id']}"
+        within = await Runner.run(agent(client), QUESTION, run_config=CONFIG, conversation_id=conversation)
+        chained = await Runner.run(agent(client), QUESTION, run_config=CONFIG, auto_previous_response_id=True)
+        response = await client.responses.retrieve(chained.last_response_id or "")
+    assert within.final_output == chained.final_output == response.output_text == ANSWER
+    # Each of the agent's requests had only what was new; what came before was stored.
+    asked = {"prompt": script("And now?"), "conversation_id": made["conversation_id"]}
+    history = (await service.ours.post(NEW_MESSAGE, json=asked)).json()["history"]
+    plain, with_tools = ["user", "assistant"], ["user", "assistant", *["tool", "assistant"] * 2]
+    assert [one["role"] for one in history] == [*plain, *with_tools, *plain]

@@ -55,8 +55,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [WEATHER], "tool_choice": {"type": "function"}}, "tool_choice"),
     ({"tools": [WEATHER, WEATHER]}, "tools"),
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools"),
-    # Where the model is free to call, nothing holds it to a schema.
-    ({"tools": [_strict({"type": "object"})]}, "tools"),
+    ({"tools": [_strict({"type": "object", "properties": {"a": {"type": 5}}})]}, "tools"),
     ({"tools": [_strict({"type": "string"})], "tool_choice": "required"}, "tools"),
     ({"tools": [_strict({"type": "object", "properties": {"a": {"type": 5}}})], "tool_choice": "required"}, "tools"),
     ({"response_format": {"type": "json_schema"}}, "response_format"),

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from openai import AsyncOpenAI
+import pytest
+from openai import AsyncOpenAI, InternalServerError
 
 from tests.openai_clients import MODEL, async_client
 from tests.service import Service, script
@@ -133,3 +134,24 @@ async def test_calls_and_results_that_do_not_belong_together_are_refused(sqlite_
     ):
         refused = await sqlite_service.ours.post(RESPONSES, json={"model": MODEL, "input": wrong, "tools": [WEATHER]})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input"), wrong
+
+
+async def test_a_strict_function_is_called_as_its_schema_says_or_the_answer_fails(sqlite_service: Service) -> None:
+    tools = [WEATHER | {"strict": True}]
+    async with async_client(sqlite_service) as client:
+        answer = await ask(client, input=script(CALL), tools=tools)
+        assert (answer.output[0].name, answer.tools[0].strict) == ("get_weather", True)
+        wrong = script('get_weather\n{"town": "Rome"}')
+        with pytest.raises(InternalServerError, match="its schema does not allow") as failed:
+            await ask(client, input=wrong, tools=tools)
+        assert failed.value.code == "generation_failed"
+        async with await ask(client, input=wrong, tools=tools, stream=True) as stream:
+            events = [event async for event in stream]
+        assert (events[-1].type, events[-1].response.output_text) == ("response.failed", "")
+        assert not any(event.type.startswith("response.function_call") for event in events)
+        assert (await ask(client, input=wrong)).output[0].arguments == '{"town": "Rome"}'
+        chat: Any = {"messages": [{"role": "user", "content": wrong}], "model": MODEL}
+        names = ("name", "parameters", "strict")
+        function: Any = {"type": "function", "function": {name: tools[0][name] for name in names}}
+        with pytest.raises(InternalServerError):
+            await client.chat.completions.create(tools=[function], **chat)

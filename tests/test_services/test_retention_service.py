@@ -64,7 +64,7 @@ async def test_turns_are_deleted_so_long_after_they_began_however_lately_their_c
     await TenantService(database).change(TESTER, tenants.ours.tenant_id, turn_days=7)
     old = [await _said(database, tenants.ours, 7.01, used=0) for _ in range(3)]
     young = await _said(database, tenants.ours, 6.99)
-    assert await retention.purge() == {"turns": 3, "turn_texts": 3, "items": 6}
+    assert await retention.preview() == await retention.purge() == {"turns": 3, "turn_texts": 3, "items": 6}
     assert await _left(database, tenants.ours) == ({*old, young}, {young}, {young})
     assert await retention.purge() == {}
 
@@ -76,7 +76,11 @@ async def test_conversations_are_deleted_so_long_after_their_last_use_with_all_t
     for _ in range(3):
         await _said(database, tenants.ours, 20, used=7.01)
     used = await _said(database, tenants.ours, 20, used=6.99)
-    assert await retention.purge() == {"conversations": 3, "turns": 3, "turn_texts": 3, "items": 6}
+    assert (
+        await retention.preview()
+        == await retention.purge()
+        == {"conversations": 3, "turns": 3, "turn_texts": 3, "items": 6}
+    )
     assert await _left(database, tenants.ours) == ({used}, {used}, {used})
 
 
@@ -87,7 +91,11 @@ async def test_each_tenant_has_clocks_of_its_own(
     await TenantService(database).change(TESTER, tenants.theirs.tenant_id, turn_days=30)
     await _said(database, tenants.ours, 10)
     kept = await _said(database, tenants.theirs, 10)
-    assert await retention.purge() == {"conversations": 1, "turns": 1, "turn_texts": 1, "items": 2}
+    assert (
+        await retention.preview()
+        == await retention.purge()
+        == {"conversations": 1, "turns": 1, "turn_texts": 1, "items": 2}
+    )
     assert await _left(database, tenants.ours) == (set(), set(), set())
     assert await _left(database, tenants.theirs) == ({kept}, {kept}, {kept})
 
@@ -104,7 +112,7 @@ async def test_what_runs_is_not_purged(database: Database, tenants: TwoTenants, 
         status=TurnStatus.RUNNING,
     )
     await store(database, tenants.ours, running, a_text(running))
-    await retention.purge()
+    assert await retention.preview() == await retention.purge() != {}
     assert await _left(database, tenants.ours) == ({conversation_id}, {conversation_id}, set())
 
 

@@ -20,6 +20,7 @@ from tools.admin import (
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(database_command.cli, name="database")
+tenant_command.cli.command(name="erase")(erase_command.tenant)
 cli.add_typer(tenant_command.cli, name="tenant")
 cli.add_typer(key_command.cli, name="key")
 cli.add_typer(model_command.cli, name="model")

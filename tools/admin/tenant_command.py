@@ -7,9 +7,7 @@ import typer
 
 from app.settings import Settings
 from database.models import Tenant
-from database.repositories.erasure_repository import Counts
 from database.session import Database
-from services.erasure_service import ErasureService
 from services.tenant_service import TenantService
 from tools.admin.opened import AsJson, operator, show, with_database
 
@@ -85,20 +83,6 @@ def resume(name: Name) -> None:
     """Let a tenant's keys in again."""
     _with_tenant(name, lambda tenants, tenant: tenants.resume(operator(), tenant.id))
     typer.echo(f"resumed {name}")
-
-
-@cli.command()
-def erase(
-    name: Name,
-    as_json: AsJson = False,  # noqa: FBT002 - an option of the command line
-) -> None:
-    """Erase a suspended tenant with everything it has, its keys included. This cannot be undone."""
-
-    async def work(settings: Settings, database: Database) -> Counts:
-        tenant = await TenantService(database).named(name)
-        return await ErasureService(database, settings.purge_batch).tenant(operator(), tenant.id)
-
-    show([dict(with_database(work))], as_json=as_json)
 
 
 def _with_tenant(name: str, change: Callable[[TenantService, Tenant], Awaitable[Tenant]]) -> Tenant:
