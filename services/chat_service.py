@@ -12,6 +12,7 @@ from database.session import Database
 from services.answer_rules import AnswerRules, answer_rules
 from services.chat_request import ChatRequest
 from services.choice import Choice
+from services.content_policy import check_kept
 from services.context_reader import ContextReader
 from services.inference.codec import Codec, Codecs
 from services.inference.engine import Engine, EngineUnavailable, GenerationRequest
@@ -259,8 +260,8 @@ def _without_engine(error: EngineUnavailable) -> Unavailable:
 
 def _keeps_text(principal: Principal, request: ChatRequest) -> bool:
     keeps = principal.keeps_content and request.store is not False
-    if request.store and not keeps:
-        raise InvalidRequest("The tenant's policy is to keep only numbers.", param="store")
+    if request.store:
+        check_kept(principal, "store")
     if request.conversation_id is not None and not keeps:
         raise InvalidRequest(
             "What is not kept cannot continue a stored conversation.", param=request.names.conversation

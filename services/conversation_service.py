@@ -14,6 +14,7 @@ from database.repositories.item_repository import ItemRepository
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.answer_delta import written
+from services.content_policy import check_kept
 from services.inference.message import ToolCall
 from services.principal import Principal
 from services.prompt_messages import UnmatchedCall, check_whole
@@ -40,7 +41,7 @@ class ConversationService:
         self, principal: Principal, items: Sequence[SaidItem], labels: Mapping[str, str], user: str | None
     ) -> Conversation:
         """Make one, in which this has been said. Raises InvalidRequest where the tenant's policy keeps nothing."""
-        _check_kept(principal)
+        check_kept(principal)
         at = now()
         async with self._database.begin(principal.tenant_id) as session:
             conversation = Conversation(
@@ -70,7 +71,7 @@ class ConversationService:
 
     async def label(self, principal: Principal, conversation_id: str, labels: Mapping[str, str]) -> Conversation:
         """Give it these labels in place of those that it has."""
-        _check_kept(principal)
+        check_kept(principal)
         async with self._database.begin(principal.tenant_id) as session:
             conversation = existing(await ConversationRepository(session).lock(conversation_id))
             conversation.labels = dict(labels)
@@ -100,7 +101,7 @@ class ConversationService:
         Raises Conflict while a turn of it runs, InvalidRequest for outputs of calls that do not wait for them, or
         where the tenant's policy keeps nothing.
         """
-        _check_kept(principal)
+        check_kept(principal)
         async with self._database.begin(principal.tenant_id) as session:
             conversation = await _unlocked(session, conversation_id)
             open_calls = await ItemRepository(session, conversation_id).since_last_message()
@@ -161,8 +162,3 @@ def _append(
 def _written(items: Sequence[Item]) -> str:
     text = "".join(item.text for item in items if item.type == "message")
     return written(text, (ToolCall(item.name or "", item.text) for item in items if item.type == "function_call"))
-
-
-def _check_kept(principal: Principal) -> None:
-    if not principal.keeps_content:
-        raise InvalidRequest("The tenant's policy is to keep only numbers.")

@@ -8,6 +8,7 @@ from app.common.errors import NotFound
 from database.models import Item, Turn
 from database.repositories.stored_turn_repository import StoredTurnFilter, StoredTurnRepository
 from database.session import Database
+from services.content_policy import check_kept
 from services.principal import Principal
 
 ENDPOINT = "/v1/chat/completions"
@@ -47,7 +48,8 @@ class StoredCompletionService:
             return await stored.items([turn_id], told=True)
 
     async def label(self, principal: Principal, turn_id: str, labels: Mapping[str, str]) -> StoredCompletion:
-        """Give it these labels in place of those that it has."""
+        """Give it these labels in place of those that it has. Raises InvalidRequest where the policy keeps nothing."""
+        check_kept(principal, "metadata")
         async with self._database.begin(principal.tenant_id) as session:
             stored = StoredTurnRepository(session, ENDPOINT)
             (found,) = await _whole(stored, [await _existing(stored, turn_id)])

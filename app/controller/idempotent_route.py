@@ -21,11 +21,21 @@ from services.idempotency_service import KeyedRequest
 from services.recording import AnswerHead, Recording
 
 _HEADER = "idempotency-key"
+_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "The same key with the same body gets the same answer for 24 hours.",
+}
 _KEY = re.compile(r"[!-~]{1,255}")
 
 
 class IdempotentRoute(APIRoute):
     """A route whose requests may carry an idempotency key. Its handler runs apart from the callers that wait for it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options | {"openapi_extra": {"parameters": [_PARAMETER]}})
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The route's handler, behind the key if there is one."""

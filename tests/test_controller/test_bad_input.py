@@ -36,7 +36,7 @@ BAD_BODIES: list[tuple[str | None, dict[str, Any]]] = [
     ("top_p", GOOD | {"top_p": None}),
     ("stream", GOOD | {"stream": "yes"}),
     ("top_q", GOOD | {"top_q": 1}),
-    ("background", GOOD | {"background": True}),
+    ("background", GOOD | {"background": "yes"}),
     ("user", GOOD | {"user": ""}),
     ("user", GOOD | {"user": "a\x00"}),
     ("user", GOOD | {"user": "u" * 257}),

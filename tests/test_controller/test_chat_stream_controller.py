@@ -179,6 +179,25 @@ async def test_a_token_is_void_with_its_key_and_its_tenant(service: Service) -> 
     assert (await service.nobody.get(theirs["stream_url"])).status_code == 401
 
 
+async def test_who_listens_when_the_key_is_revoked_is_told_and_hears_no_more(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.controller.sse._CHECK_SECONDS", 0.0)
+    made = await sqlite_service.keys.create(TESTER, sqlite_service.our_id)
+    headers = {"Authorization": f"Bearer {made.secret}"}
+    body = {"prompt": script("word ", repeat=200, rate=50), "background": True}
+    begun = (await sqlite_service.nobody.post(NEW_MESSAGE, json=body, headers=headers)).json()
+    async with sqlite_service.nobody.stream("GET", begun["stream_url"]) as response:
+        lines = response.aiter_lines()
+        await anext(lines)
+        await sqlite_service.keys.revoke(TESTER, sqlite_service.our_id, made.row.id)
+        heard = events("\n".join([line async for line in lines]) + "\n")
+    # Without an id: the browser asks again, and hears 401.
+    assert (heard[-1].id, heard[-1].data["error"]["code"]) == (None, "invalid_api_key")
+    assert len(text(heard)) < 200
+    await sqlite_service.ours.delete(f"/chat/stream/{begun['message_id']}")
+
+
 async def test_a_token_expires(database_url: str, tmp_path: Path) -> None:
     async with running_service(database_url, tmp_path, stream_url_seconds=1) as service:
         begun = await begin(service)

@@ -163,6 +163,8 @@ async def test_a_tenant_of_which_only_numbers_are_kept_cannot_store(service: Ser
     await TenantService(service.database).change(TESTER, service.our_id, keeps_content=False)
     refused = await service.ours.post(CHAT, json=asking(script(SECRET), store=True))
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "store")
+    refused = await service.ours.post(f"{CHAT}/{new_id()}", json={"metadata": {"about": SECRET}})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "metadata")
     assert await columns_holding(service.database, SECRET) == set()
 
 

@@ -69,6 +69,17 @@ async def test_turns_are_deleted_so_long_after_they_began_however_lately_their_c
     assert await retention.purge() == {}
 
 
+async def test_stored_turns_go_with_all_that_the_model_was_told(
+    database: Database, tenants: TwoTenants, retention: RetentionService
+) -> None:
+    await TenantService(database).change(TESTER, tenants.ours.tenant_id, turn_days=7)
+    began = now() - 8 * _DAY
+    turn = a_turn(tenants.ours, id=new_id(began), created_at=began, stored=True, labels={"a": "b"})
+    told = [an_item(a_conversation(), conversation_id=None, turn_id=turn.id, position=at) for at in range(5)]
+    await store(database, tenants.ours, turn, a_text(turn), *told)
+    assert await retention.purge() == {"turns": 1, "turn_texts": 1, "items": 5}
+
+
 async def test_conversations_are_deleted_so_long_after_their_last_use_with_all_their_turns(
     database: Database, tenants: TwoTenants, retention: RetentionService
 ) -> None:
