@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from benchmarks.engine_check_sampler import check_sampler
+from benchmarks.engine_check_scores import check_scores
 from benchmarks.engine_load import Driver, Run, prompts
 from benchmarks.engine_model import device_core, random_model
 from services.inference.engine import SamplingParams
@@ -45,6 +46,7 @@ def check() -> bool:
             good &= report(f"{name}: mixed lengths", reference, mixed, driver.run(mixed, 40, GREEDY))
             good &= report(f"{name}: the same, prefixes shared", reference, mixed, driver.run(mixed, 40, GREEDY))
             good &= report(f"{name}: long contexts", reference, long, driver.run(long, 40, GREEDY))
+            good &= check_scores(f"{name}: prompts scored", reference, [*mixed, long[0]], driver)
             for prompt in mixed:
                 good &= report(f"{name}: {len(prompt)} alone", reference, [prompt], driver.run([prompt], 8, GREEDY))
             driver.close()

@@ -5,7 +5,16 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from services.inference.engine import Delta, EngineCore, Event, Failed, GenerationRequest, SamplingParams
+from services.inference.engine import (
+    Delta,
+    End,
+    EngineCore,
+    Event,
+    Failed,
+    GenerationRequest,
+    PromptLogprobs,
+    SamplingParams,
+)
 
 SAMPLED = SamplingParams(temperature=0.8, top_p=0.8)
 # Every parameter that costs something, for every request.
@@ -32,12 +41,14 @@ class Run:
         first: seconds to each answer's first token, in the order they came.
         steps: seconds between two batches of events once every answer has begun.
         answers: token ids by request.
+        scores: log-probabilities of its prompt's tokens by request, where they were asked for.
     """
 
     seconds: float = 0.0
     first: list[float] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
     answers: dict[str, list[int]] = field(default_factory=dict)
+    scores: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -86,7 +97,10 @@ class Driver:
                     if not answer:
                         result.first.append(now - begin)
                     answer += event.token_ids
-                else:
+                elif isinstance(event, PromptLogprobs):
+                    scores = result.scores.setdefault(event.id.partition("-")[2], [])
+                    scores += [each.logprob for each in event.logprobs]
+                elif isinstance(event, End):
                     left -= 1
         result.seconds = time.perf_counter() - begin
         return result

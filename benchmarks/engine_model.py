@@ -101,5 +101,5 @@ def device_core(
         products=products,
     )
     limits = EngineLimits(model="shape", context_window=window, vocabulary=vocabulary, tokenizer="")
-    scheduler = Scheduler(manager, max_running=seats, max_step_tokens=step_tokens)
+    scheduler = Scheduler(manager, max_running=seats, max_step_tokens=step_tokens, max_step_scores=512)
     return NativeCore(runner, scheduler, limits, unrecoverable=unrecoverable)
