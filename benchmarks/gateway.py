@@ -90,9 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fill", type=int, default=0, help="turns that are in the tables before; PostgreSQL only")
     parser.add_argument("--pool", type=int, default=10, help="the service's connections")
     parser.add_argument("--concurrency", type=lambda given: [int(one) for one in given.split(",")], default=[1, 16, 64])
-    parser.add_argument(
-        "--pause", type=float, default=0.0, help="seconds until the engine answers"
-    )
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds until the engine answers")
     parser.add_argument("--requests", type=int, default=500, help="in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parsed = parser.parse_args()
