@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from app.common.errors import Unavailable
 from database.clock import now
 from tests.administration import Command, Ended
 from tests.rows import a_text, a_turn, store
@@ -33,7 +34,7 @@ def test_a_copy_that_is_stopped_after_any_write_is_resumed(
         await write(self, *arguments)
         left -= 1
         if left == 0:
-            raise KeyboardInterrupt
+            raise Unavailable("stopped")
 
     monkeypatch.setattr(Side, "write", write_and_stop)
     ended = Ended(1, "", "")
