@@ -30,11 +30,13 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/python -m tools.admin database check
 	$(BIN)/python -m tools.settings_table --check README.md README.zh-CN.md
+	$(BIN)/python -m tools.openai_table --check docs/openai.md
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python -m tools.settings_table README.md README.zh-CN.md
+	$(BIN)/python -m tools.openai_table docs/openai.md
 
 # torch is pinned in torch.txt without a hash: its CPU and CUDA builds differ, and it pins its own CUDA libraries.
 lock: $(VENV)/.dev

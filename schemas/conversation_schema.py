@@ -1,6 +1,5 @@
 """Requests and answers of `/v1/conversations`."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -10,6 +9,7 @@ from schemas.page_schema import Listed
 from schemas.response_item_schema import InputItem, ItemReference
 from schemas.stored_completion_schema import Order
 from schemas.text import Name, Text
+from schemas.time import Time
 from schemas.wire_id import ConversationId, ItemId
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -47,8 +47,8 @@ class ConversationQuery(MetadataFilter):
     """What to list. Times without an offset are in the service's zone; `since` is included, `until` is not."""
 
     user: Name | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     q: Text | None = Field(
         None, min_length=1, max_length=1000, description="Part of what was said, in any case; a page may be short."
     )

@@ -116,10 +116,13 @@ def _named(value: Any) -> Any:
     return {"id": value} if isinstance(value, str) else value
 
 
+_EXAMPLES: list[JsonValue] = [{"model": "chatglm3-6b", "input": "What is the capital of France?"}]
+
+
 class ResponseInput(BaseModel):
     """What a prompt is made of."""
 
-    model_config = _STRICT
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": _EXAMPLES})
 
     input: Input
     instructions: Text | None = Field(None, description="Comes first, for this response alone.")
@@ -150,13 +153,8 @@ class TokensQuestion(ResponseInput):
     model: Name | None = None
 
 
-_EXAMPLES: list[JsonValue] = [{"model": "chatglm3-6b", "input": "What is the capital of France?"}]
-
-
 class ResponseRequest(ResponseInput):
     """Something said, and how to answer it."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": _EXAMPLES})
 
     model: Name
     max_output_tokens: int | None = Field(None, ge=1, description="New tokens at the most.")

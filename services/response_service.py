@@ -60,7 +60,8 @@ class ResponseService:
         async with self._database.begin(principal.tenant_id) as session:
             turn = _existing(await ResponseRepository(session, ENDPOINT).find(turn_id))
             if turn.status == TurnStatus.RUNNING:
-                raise Conflict("The response is still running; cancel it, or wait for its end.", code="turn_running")
+                message = "The response is still running; cancel it, or wait for its end."
+                raise Conflict(message, code="turn_running", retry_after=1)
             await TurnRepository(session).delete(turn_id)
 
     async def items(self, principal: Principal, ids: Sequence[str]) -> dict[str, SaidItem]:

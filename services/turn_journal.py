@@ -39,16 +39,11 @@ class TurnJournal:
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + self._interval
-            try:
-                await self.write()
-            except Unavailable as error:
-                log.warning("the text of running turns has to wait: %s", error.message)
-            except Exception:
-                log.exception("the text of running turns could not be written; it is tried again")
+            await self.write()
             await asyncio.sleep(due - loop.time())
 
     async def write(self) -> None:
-        """Write what is new."""
+        """Write what is new. What cannot be written now is tried again, and keeps no other tenant's text waiting."""
         tenants: defaultdict[str, list[TurnPlan]] = defaultdict(list)
         for plan in self._runner.plans:
             if plan.turn.resumable:
@@ -56,7 +51,12 @@ class TurnJournal:
         living = {plan.turn.id for plans in tenants.values() for plan in plans}
         self._written = {turn_id: written for turn_id, written in self._written.items() if turn_id in living}
         for tenant_id, plans in tenants.items():
-            await self._write(tenant_id, plans)
+            try:
+                await self._write(tenant_id, plans)
+            except Unavailable as error:
+                log.warning("the text of running turns has to wait: %s", error.message)
+            except Exception:
+                log.exception("the text of running turns could not be written; it is tried again")
 
     async def _write(self, tenant_id: str, plans: list[TurnPlan]) -> None:
         rows, written = [], {}

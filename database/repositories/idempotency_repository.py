@@ -1,8 +1,6 @@
 """Queries on idempotency keys."""
 
-from datetime import datetime
-
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.models import IdempotencyKey
@@ -28,14 +26,6 @@ class IdempotencyRepository:
         """The request under this key, if nobody else has begun to answer it."""
         statement = select(IdempotencyKey).where(IdempotencyKey.key == key, IdempotencyKey.attempt == attempt)
         return await self._session.scalar(statement)
-
-    async def get(self, key: str) -> IdempotencyKey | None:
-        """The request under this key."""
-        return await self._session.scalar(select(IdempotencyKey).where(IdempotencyKey.key == key))
-
-    async def hear(self, key: str, at: datetime) -> None:
-        """Note that somebody waits for the answer."""
-        await self._session.execute(update(IdempotencyKey).where(IdempotencyKey.key == key).values(heard_at=at))
 
     async def forget(self, key: str, attempt: str) -> None:
         """Let the key be as if it had never been used, unless somebody else has begun to answer."""

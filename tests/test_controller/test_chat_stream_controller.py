@@ -68,37 +68,37 @@ async def test_a_background_turn_is_answered_at_once_and_heard_without_a_key(ser
     assert (await entry(service))["response"] == _SAID
 
 
-async def test_the_ids_of_events_are_offsets_in_code_points_and_bring_the_rest(service: Service) -> None:
-    begun = await begin(service)
-    heard = await listen(service, begun)
+async def test_the_ids_of_events_are_offsets_in_code_points_and_bring_the_rest(sqlite_service: Service) -> None:
+    begun = await begin(sqlite_service)
+    heard = await listen(sqlite_service, begun)
     for at, event in enumerate(heard[:-1]):
         assert event.id == str(len(text(heard[: at + 1])))
     for offset in (0, 1, 6, len(_SAID) - 1, len(_SAID)):
-        assert text(await listen(service, begun, str(offset))) == _SAID[offset:]
-        by_query = await service.ours.get(f"/chat/stream/{begun['message_id']}", params={"offset": offset})
+        assert text(await listen(sqlite_service, begun, str(offset))) == _SAID[offset:]
+        by_query = await sqlite_service.ours.get(f"/chat/stream/{begun['message_id']}", params={"offset": offset})
         assert text(events(by_query.text)) == _SAID[offset:]
 
 
-async def test_after_the_last_event_there_is_no_content(service: Service) -> None:
-    begun = await begin(service)
-    heard = await listen(service, begun)
+async def test_after_the_last_event_there_is_no_content(sqlite_service: Service) -> None:
+    begun = await begin(sqlite_service)
+    heard = await listen(sqlite_service, begun)
     assert seen_all(heard)
     # The offset of the URL does not bring a browser back to the beginning.
     url = f"{begun['stream_url']}&offset=3"
-    response = await service.nobody.get(url, headers={"Last-Event-ID": str(heard[-1].id)})
+    response = await sqlite_service.nobody.get(url, headers={"Last-Event-ID": str(heard[-1].id)})
     assert (response.status_code, response.content) == (204, b"")
     # Whoever has all of the text, but not the end, gets the end.
-    (end,) = await listen(service, begun, str(len(_SAID)))
+    (end,) = await listen(sqlite_service, begun, str(len(_SAID)))
     assert end == heard[-1]
 
 
-async def test_listeners_that_come_and_go_hear_everything_once(service: Service) -> None:
-    begun = await begin(service, script(_SAID, rate=400))
+async def test_listeners_that_come_and_go_hear_everything_once(sqlite_service: Service) -> None:
+    begun = await begin(sqlite_service, script(_SAID, rate=400))
     heard: list[Event] = []
     cuts = 0
     while not seen_all(heard):
         headers = {"Last-Event-ID": str(heard[-1].id)} if heard else {}
-        async with service.nobody.stream("GET", begun["stream_url"], headers=headers) as response:
+        async with sqlite_service.nobody.stream("GET", begun["stream_url"], headers=headers) as response:
             assert response.status_code == 200
             lines: list[str] = []
             async for line in response.aiter_lines():
@@ -133,22 +133,22 @@ async def test_a_cancelled_turn_says_so_and_keeps_what_it_said(service: Service)
     assert (text(again), again[-1]) == (text(said), end)
 
 
-async def test_an_ordinary_turn_can_be_read_once_it_has_ended_and_be_cancelled_before(service: Service) -> None:
-    async with service.ours.stream(
+async def test_an_ordinary_turn_can_be_read_once_it_has_ended_and_be_cancelled_before(sqlite_service: Service) -> None:
+    async with sqlite_service.ours.stream(
         "POST", NEW_MESSAGE, json={"prompt": script("word ", repeat=200, rate=100), "stream": True}
     ) as response:
         lines = response.aiter_lines()
         message_id = events(await anext(lines) + "\n\n")[0].data["message_id"]
-        stopped = await service.ours.delete(f"/chat/stream/{message_id}")
+        stopped = await sqlite_service.ours.delete(f"/chat/stream/{message_id}")
         assert stopped.json()["status"] == "cancelled"
         rest = events("\n".join([line async for line in lines]) + "\n")
     assert rest[-1].data["error"]["code"] == "turn_cancelled"
-    read = events((await service.ours.get(f"/chat/stream/{message_id}")).text)
-    assert text(read) == (await entry(service))["response"]
+    read = events((await sqlite_service.ours.get(f"/chat/stream/{message_id}")).text)
+    assert text(read) == (await entry(sqlite_service))["response"]
 
 
-async def test_a_token_reads_its_own_message_and_nothing_else(service: Service) -> None:
-    begun, other = await begin(service), await begin(service, script("another"))
+async def test_a_token_reads_its_own_message_and_nothing_else(sqlite_service: Service) -> None:
+    begun, other = await begin(sqlite_service), await begin(sqlite_service, script("another"))
     token = urlsplit(begun["stream_url"]).query
     for method, path in (
         ("GET", f"/chat/stream/{other['message_id']}"),
@@ -159,11 +159,11 @@ async def test_a_token_reads_its_own_message_and_nothing_else(service: Service) 
         ("POST", NEW_MESSAGE),
         ("GET", "/v1/models"),
     ):
-        response = await service.nobody.request(method, f"{path}?{token}")
+        response = await sqlite_service.nobody.request(method, f"{path}?{token}")
         assert response.status_code == 401, (method, path)
     for broken in (token[:-1], token + "A", "token=", "token=é", token.replace(token[8:12], "AAAA", 1)):
-        assert (await service.nobody.get(f"/chat/stream/{begun['message_id']}?{broken}")).status_code == 401
-    assert text(await listen(service, begun)) == _SAID
+        assert (await sqlite_service.nobody.get(f"/chat/stream/{begun['message_id']}?{broken}")).status_code == 401
+    assert text(await listen(sqlite_service, begun)) == _SAID
 
 
 async def test_a_token_is_void_with_its_key_and_its_tenant(service: Service) -> None:

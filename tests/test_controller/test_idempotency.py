@@ -79,48 +79,52 @@ async def await_all(service: Service, body: dict[str, Any], key: str) -> list[ht
     return await asyncio.gather(*(ask(service, body, key=key) for _ in range(20)))
 
 
-async def test_another_body_or_route_under_the_same_key_is_refused(service: Service) -> None:
-    first = await ask(service, {"prompt": "hi"})
+async def test_another_body_or_route_under_the_same_key_is_refused(sqlite_service: Service) -> None:
+    first = await ask(sqlite_service, {"prompt": "hi"})
     assert first.status_code == 200
     for body, path in (({"prompt": "ho"}, NEW_MESSAGE), ({"prompt": "hi", "stream": True}, NEW_MESSAGE)):
-        refused = await ask(service, body, path)
+        refused = await ask(sqlite_service, body, path)
         assert (refused.status_code, refused.headers["x-should-retry"]) == (409, "false")
         assert refused.json()["error"]["code"] == "idempotency_key_reused"
-    assert (await ask(service, {"prompt": "hi"}, NEW_MESSAGE.rstrip("/"))).content == first.content
+    assert (await ask(sqlite_service, {"prompt": "hi"}, NEW_MESSAGE.rstrip("/"))).content == first.content
     # While one runs, too.
-    slow = asyncio.create_task(ask(service, {"prompt": script("word " * 20, rate=100)}, key="slow"))
-    while len(await rows(service)) < 2:
+    slow = asyncio.create_task(ask(sqlite_service, {"prompt": script("word " * 20, rate=100)}, key="slow"))
+    while len(await rows(sqlite_service)) < 2:
         pass
-    assert (await ask(service, {"prompt": "hi"}, key="slow")).status_code == 409
+    assert (await ask(sqlite_service, {"prompt": "hi"}, key="slow")).status_code == 409
     assert (await slow).status_code == 200
 
 
-async def test_another_tenants_key_is_another_key(service: Service) -> None:
-    ours = await ask(service, {"prompt": "hi"})
-    theirs = await service.theirs.post(NEW_MESSAGE, json={"prompt": "ho"}, headers={"Idempotency-Key": "a-key"})
+async def test_another_tenants_key_is_another_key(sqlite_service: Service) -> None:
+    ours = await ask(sqlite_service, {"prompt": "hi"})
+    theirs = await sqlite_service.theirs.post(NEW_MESSAGE, json={"prompt": "ho"}, headers={"Idempotency-Key": "a-key"})
     assert (ours.json()["response"], theirs.json()["response"]) == ("You said: hi", "You said: ho")
 
 
-async def test_what_was_refused_or_failed_can_be_asked_again(service: Service) -> None:
-    assert (await ask(service, {"prompt": "hi", "nonsense": 1})).status_code == 400
-    assert (await ask(service, {"prompt": "hi"}, Authorization="Bearer nonsense")).status_code == 401
+async def test_what_was_refused_or_failed_can_be_asked_again(sqlite_service: Service) -> None:
+    assert (await ask(sqlite_service, {"prompt": "hi", "nonsense": 1})).status_code == 400
+    assert (await ask(sqlite_service, {"prompt": "hi"}, Authorization="Bearer nonsense")).status_code == 401
     failing = script("word " * 10, fail_after=3)
     for stream in (False, True):
-        answers = [await ask(service, {"prompt": failing, "stream": stream}, key=f"fails-{stream}") for _ in range(2)]
+        answers = [
+            await ask(sqlite_service, {"prompt": failing, "stream": stream}, key=f"fails-{stream}") for _ in range(2)
+        ]
         assert answers[0].status_code == (200 if stream else 503), answers[0].text
         assert "idempotent-replayed" not in answers[1].headers
-    assert await asked(service) == 4
-    assert await rows(service) == []
-    assert (await ask(service, {"prompt": "hi"})).status_code == 200
+    assert await asked(sqlite_service) == 4
+    assert await rows(sqlite_service) == []
+    assert (await ask(sqlite_service, {"prompt": "hi"})).status_code == 200
 
 
-async def test_a_caller_that_lost_the_connection_comes_back_to_its_answer(service: Service) -> None:
+async def test_a_caller_that_lost_the_connection_comes_back_to_its_answer(sqlite_service: Service) -> None:
     body = {"prompt": script("word " * 40, rate=200), "stream": True}
-    async with service.ours.stream("POST", NEW_MESSAGE, json=body, headers={"Idempotency-Key": "a-key"}) as response:
+    async with sqlite_service.ours.stream(
+        "POST", NEW_MESSAGE, json=body, headers={"Idempotency-Key": "a-key"}
+    ) as response:
         await anext(response.aiter_lines())
-    answer = await ask(service, body)
+    answer = await ask(sqlite_service, body)
     assert text(events(answer.text)) == "word " * 40
-    assert await asked(service) == 1
+    assert await asked(sqlite_service) == 1
 
 
 async def test_an_answer_that_nobody_waits_for_is_given_up(database_url: str, tmp_path: Path) -> None:
@@ -150,6 +154,15 @@ async def test_an_erased_message_is_erased_under_its_key_too(service: Service) -
     assert (await service.ours.delete(f"/chat/messages/{first['message_id']}")).status_code == 200
     assert await rows(service) == []
     assert (await ask(service, {"prompt": "hi"})).json()["message_id"] != first["message_id"]
+
+
+async def test_what_an_instance_had_begun_before_it_died_it_begins_again_at_once(sqlite_service: Service) -> None:
+    await ask(sqlite_service, {"prompt": "hi"})
+    async with sqlite_service.database.begin(sqlite_service.our_id) as session:
+        row = await session.get_one(IdempotencyKey, (sqlite_service.our_id, "a-key"))
+        row.status, row.body, row.expires_at = None, None, now() + timedelta(minutes=1)
+    assert (await ask(sqlite_service, {"prompt": "hi"})).json()["response"] == "You said: hi"
+    assert await asked(sqlite_service) == 2
 
 
 async def test_a_key_is_forgotten_after_a_day(service: Service) -> None:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from agents import Agent, OpenAIResponsesModel, RunConfig, Runner, function_tool
+from agents import Agent, OpenAIConversationsSession, OpenAIResponsesModel, RunConfig, Runner, function_tool
 from openai import AsyncOpenAI
 
 from tests.openai_clients import MODEL, async_client
@@ -78,3 +78,14 @@ async def test_an_agent_goes_on_in_a_stored_conversation_and_over_responses(serv
     history = (await service.ours.post(NEW_MESSAGE, json=asked)).json()["history"]
     plain, with_tools = ["user", "assistant"], ["user", "assistant", *["tool", "assistant"] * 2]
     assert [one["role"] for one in history] == [*plain, *with_tools, *plain]
+
+
+async def test_an_agents_session_is_a_stored_conversation(service: Service) -> None:
+    async with async_client(service) as client:
+        session = OpenAIConversationsSession(openai_client=client)
+        first = await Runner.run(agent(client), QUESTION, run_config=CONFIG, session=session)
+        second = await Runner.run(agent(client), script("And now?"), run_config=CONFIG, session=session)
+        kinds = [item.get("type", "message") for item in await session.get_items()]
+    assert (first.final_output, second.final_output) == (ANSWER, "And now?")
+    calls = ["function_call", "function_call_output"]
+    assert kinds == ["message", *calls, *calls, "message", "message", "message"]
