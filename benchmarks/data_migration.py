@@ -29,8 +29,8 @@ from tests.conftest import OWNER, ROLES, create_postgres, run_as_superuser
 from tests.postgres import running_postgres
 
 _HEAD = (
-    "| copy | rows | rows/s | s, copying | s, with comparing | killed | peak memory, MiB | load average |\n"
-    "|---|---|---|---|---|---|---|---|"
+    "| copy | rows | rows/s | s, copying | s, with comparing | killed | peak memory, MiB | equal | load average |\n"
+    "|---|---|---|---|---|---|---|---|---|"
 )
 _COPYING = re.compile(r"copying \w+: (\d+) of")
 _DONE = re.compile(r"(\d+) rows in ([\d.]+) s .*?, ([\d.]+) s with comparing")
@@ -51,7 +51,7 @@ class Copy:
         """A row of the table."""
         return (
             f"| {name} | {self.rows} | {self.rows / self.seconds:,.0f} | {self.seconds:.1f} | {self.compared:.1f} | "
-            f"{self.kills} | {self.memory:.0f} | {os.getloadavg()[0]:.1f} |"
+            f"{self.kills} | {self.memory:.0f} | {'yes' if self.equal else 'no'} | {os.getloadavg()[0]:.1f} |"
         )
 
 

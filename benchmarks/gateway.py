@@ -9,6 +9,7 @@ rounds on the engine directly; the difference of their medians is the latency th
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -26,7 +27,6 @@ from benchmarks.service_under_test import CannotStart, ServiceUnderTest, started
 from services.inference.codec import Codecs
 from services.inference.prompt import Message
 
-_PROMPT = "What is the capital of France?"
 _HEAD = (
     "| at once | added p50, ms | HTTP p50 / p99, ms | direct p50, ms | a commit p50, ms | turns/s (rounds) | "
     "API time a turn, ms | turns/s of a core | load average |\n|---|---|---|---|---|---|---|---|---|"
@@ -90,6 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fill", type=int, default=0, help="turns that are in the tables before; PostgreSQL only")
     parser.add_argument("--pool", type=int, default=10, help="the service's connections")
     parser.add_argument("--concurrency", type=lambda given: [int(one) for one in given.split(",")], default=[1, 16, 64])
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds until the engine answers")
     parser.add_argument("--requests", type=int, default=500, help="in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parsed = parser.parse_args()
@@ -100,9 +101,8 @@ def _arguments() -> argparse.Namespace:
 
 def _measure(arguments: argparse.Namespace, service: ServiceUnderTest, clients: Clients) -> list[Level]:
     http = HttpSide(url=service.url, key=service.key, timeout=60)
-    codec = asyncio.run(_codec_ids(service))
     direct = DirectSide(socket=service.engine_socket, stop_ids=frozenset(), timeout=60)
-    question = Question(prompt=_PROMPT, prompt_ids=codec, max_tokens=1, temperature=0.0)
+    question = asyncio.run(_question(service, arguments.pause))
     clients.ask(http, [question] * _FIRST, 1)
     if not asyncio.run(wait_for_statistics(service.database_url)):
         raise CannotStart("PostgreSQL does not look at its tables: is autovacuum off?")
@@ -125,9 +125,11 @@ def _measure(arguments: argparse.Namespace, service: ServiceUnderTest, clients: 
     return levels
 
 
-async def _codec_ids(service: ServiceUnderTest) -> list[int]:
+async def _question(service: ServiceUnderTest, pause: float) -> Question:
     codec = await Codecs().of(await engine_limits(service.engine_socket))
-    return codec.renderer.render([Message("user", _PROMPT)])
+    prompt = json.dumps({"say": "a", "pause": pause})
+    ids = codec.renderer.render([Message("user", prompt)])
+    return Question(prompt=prompt, prompt_ids=ids, max_tokens=1, temperature=0.0)
 
 
 def _latencies(rounds: list[Round]) -> list[float]:

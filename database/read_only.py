@@ -90,6 +90,9 @@ async def _refuse(
 
 
 def _trigger(dialect: str, table: str, operation: str, column: str, tenant_id: str | None) -> tuple[str, str]:
+    if tenant_id is not None and not tenant_id.isalnum():
+        # A trigger takes no parameters.
+        raise ValueError("this is no tenant's id")
     name = f"{_PREFIX}_{operation}_{tenant_id or _EVERYBODY}"
     row = "OLD" if operation == "delete" else "NEW"
     when = "" if tenant_id is None else f" WHEN ({row}.{column} = '{tenant_id}')"

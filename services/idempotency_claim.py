@@ -2,6 +2,7 @@
 
 import asyncio
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +17,7 @@ from database.session import Database
 from services.recording import AnswerHead, Recording
 
 KEPT = timedelta(hours=24)
+_TRIES = 3
 # Numbers of the moment, which say nothing any more when the answer is given again.
 _PASSING = ("x-ratelimit-", "retry-after")
 
@@ -68,12 +70,11 @@ class IdempotencyClaims:
 
     async def claim(self, tenant_id: str, key: str, fingerprint: str) -> Claim:
         """Claim a request, unless somebody else has; that one is told that its answer is waited for."""
-        while True:
-            try:
+        for _ in range(_TRIES - 1):
+            # Somebody else may insert the key at the same moment; then it is there.
+            with suppress(IntegrityError):
                 return await self._claim(tenant_id, key, fingerprint)
-            except IntegrityError:
-                # Somebody else inserted the key at the same moment; it is there now.
-                continue
+        return await self._claim(tenant_id, key, fingerprint)
 
     async def renew(self, claim: Claim) -> datetime | None:
         """Give a sign of life; when somebody last waited for the answer elsewhere."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -45,6 +45,18 @@ class TurnEnd:
 TurnEvent = AnswerDelta | TurnEnd
 
 
+class Notice(asyncio.Event):
+    """Something that is said once; `then` is called at once. Cheaper than a task that waits for it."""
+
+    then: Callable[[], object] | None = None
+
+    def set(self) -> None:
+        """Say it."""
+        super().set()
+        if self.then is not None:
+            self.then()
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class LiveTurn:
     """One running turn. Its owner appends and ends; listeners come, read at their own pace, and leave.
@@ -78,7 +90,7 @@ class LiveTurn:
     cached_tokens: int = 0
     completion_tokens: int = 0
     first_token_at: datetime | None = None
-    unheard: asyncio.Event = field(default_factory=asyncio.Event)
+    unheard: Notice = field(default_factory=Notice)
     patience: float = 0.0
     resumable: bool = False
     left_at: float = field(default_factory=time.monotonic)

@@ -109,11 +109,10 @@ class TurnRunner:
 
     async def _generate(self, plan: TurnPlan, generation: Generation) -> TurnEnd:
         pump = asyncio.create_task(self._pump(plan, generation))
-        left = asyncio.create_task(plan.turn.unheard.wait())
-        await asyncio.wait({pump, left}, return_when=asyncio.FIRST_COMPLETED)
-        left.cancel()
-        pump.cancel()
-        await asyncio.wait({pump, left})
+        plan.turn.unheard.then = pump.cancel
+        if plan.turn.unheard.is_set():
+            pump.cancel()
+        await asyncio.wait({pump})
         if pump.cancelled():
             _cut(plan)
             # Whoever still listens does so because the service stops.

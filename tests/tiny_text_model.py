@@ -77,9 +77,9 @@ class Reference:
 
 @asynccontextmanager
 async def running_tiny_model(
-    directory: Path, migrated_sqlite: Path, *, marks_start: bool = True
+    directory: Path, migrated_sqlite: Path, *, marks_start: bool = True, max_queued: int = 16
 ) -> AsyncIterator[tuple[Service, Reference]]:
-    """The service on the model, and what its numbers have to be."""
+    """The service on the model, and what its numbers have to be. Four requests run at once."""
     model = directory / NAME
     model.mkdir()
     reference = Reference(model, marks_start=marks_start)
@@ -96,5 +96,6 @@ async def running_tiny_model(
             attention="auto",
             progress=lambda _fraction, _stage: None,
         )
-    async with running_service(f"sqlite:///{directory / 'chatglm.db'}", directory, core=core) as service:
+    url = f"sqlite:///{directory / 'chatglm.db'}"
+    async with running_service(url, directory, core=core, max_queued=max_queued) as service:
         yield service, reference

@@ -9,10 +9,10 @@ from app.controller.auth import ChatCaller
 from app.controller.chat_events import ChatEvents, chat_event, token_usage
 from app.controller.idempotent_route import IdempotentRoute
 from app.controller.local_time import local_time
-from app.controller.provided import Chat, Zone
+from app.controller.provided import Everything
 from app.controller.responses import REFUSALS, also
 from app.controller.sse import EventStream, limit_headers, whole
-from app.controller.stream_url import StreamUrl
+from app.controller.stream_url import stream_url
 from schemas.chat_schema import Answer, BackgroundTurn, NewMessage, SaidMessage
 from services.answer_delta import written
 from services.chat_request import ChatRequest
@@ -37,21 +37,18 @@ async def new_message(
     request: Request,
     response: Response,
     caller: ChatCaller,
-    chat: Chat,
-    *,
-    zone: Zone,
-    stream_url: StreamUrl,
+    here: Everything,
 ) -> Response | Answer:
     """Ask the model; the answer whole, streamed as server-sent events (`stream`), or to be fetched (`background`)."""
-    started = await chat.start(caller, _chat_request(message))
+    started = await here.chat.start(caller, _chat_request(message))
     turn = started.turn
     if message.background:
         request.state.turn_id = turn.id
         begun = BackgroundTurn(
             message_id=turn.id,
             conversation_id=turn.conversation_id,
-            stream_url=stream_url(caller, turn.id),
-            time=local_time(turn.created_at, zone),
+            stream_url=stream_url(request, here, caller, turn.id),
+            time=local_time(turn.created_at, here.zone),
         )
         # It has a token.
         headers = {"Cache-Control": "no-store", **limit_headers(turn)}
@@ -64,7 +61,7 @@ async def new_message(
         data = chat_event({"text": turn.text, "message_id": turn.id})
         return Response(data, media_type=_EVENT_STREAM, headers=headers)
     response.headers.update(headers)
-    return _answer(turn, end, started.messages, zone)
+    return _answer(turn, end, started.messages, here.zone)
 
 
 def _chat_request(message: NewMessage) -> ChatRequest:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -54,12 +54,13 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
         raise InvalidRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.", param="Idempotency-Key")
     caller = await chat_caller(request)
     body = await request.body()
+    decoded = _decoded(body)
     request.state.begun()
     keyed = KeyedRequest(
         tenant_id=caller.tenant_id,
         key=key,
-        fingerprint=_fingerprint(path, body),
-        keeps_text=caller.keeps_content and _field(body, "store") is not False,
+        fingerprint=_fingerprint(path, decoded),
+        keeps_text=caller.keeps_content and not (isinstance(decoded, dict) and decoded.get("store") is False),
     )
 
     async def perform(recording: Recording, unheard: asyncio.Event) -> bytes:
@@ -136,16 +137,14 @@ def _receiver(body: bytes, unheard: asyncio.Event) -> Receive:
     return receive
 
 
-def _fingerprint(path: str, body: bytes) -> str:
-    # What is no JSON will be refused; the same bytes are the same request.
-    with suppress(msgspec.DecodeError):
-        body = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
-    return hashlib.sha256(path.rstrip("/").encode() + b"\n" + body).hexdigest()
-
-
-def _field(body: bytes, name: str) -> object:
+def _decoded(body: bytes) -> object:
     try:
-        decoded = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except msgspec.DecodeError:
-        return None
-    return decoded.get(name) if isinstance(decoded, dict) else None
+        # It will be refused; the same bytes are the same request.
+        return body.hex()
+
+
+def _fingerprint(path: str, decoded: object) -> str:
+    written = msgspec.json.encode(decoded, order="sorted")
+    return hashlib.sha256(path.rstrip("/").encode() + b"\n" + written).hexdigest()

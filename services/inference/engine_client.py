@@ -151,10 +151,16 @@ class _Place:
 
     async def answered(self, seconds: float) -> None:
         """Wait for the server's answer. Raises EngineOverloaded or EngineUnavailable."""
+        timer = asyncio.get_running_loop().call_later(seconds, self._give_up)
         try:
-            await asyncio.wait_for(self.admitted, seconds)
-        except TimeoutError:
-            raise EngineUnavailable("The engine does not answer.", _RETRY_AFTER) from None
+            await self.admitted
+        finally:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        # Not refused: should it be admitted later, the place has to be given back.
+        if not self.admitted.done():
+            self.admitted.set_exception(EngineUnavailable("The engine does not answer.", _RETRY_AFTER))
 
     def accept(self) -> None:
         if not self.admitted.done():

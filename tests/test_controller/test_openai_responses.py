@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from tests.openai_clients import MODEL, async_client, key_of
 from tests.service import Service, script
 
-RESPONSES = "/v1/responses"
 LIFECYCLE = {"response.created", "response.in_progress", "response.completed", "response.incomplete", "response.failed"}
 
 

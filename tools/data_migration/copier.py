@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from database.portable import Row
 from database.repositories.copy_statements import Part, parts
@@ -10,7 +11,9 @@ from tools.data_migration.progress_bar import Progress
 from tools.data_migration.side import Side, Summary, key_of, summary
 
 _SMALLEST_PAGE, _LARGEST_PAGE = 10, 4000
-_PAGE_CHARACTERS = 4_000_000
+_PAGE_CHARACTERS = 2_000_000
+# Tenants that are copied side by side; a connection each.
+_AT_ONCE = 2
 # Counting the characters of every row took longer than hashing it.
 _SAMPLE = 16
 
@@ -55,10 +58,26 @@ class Copier:
         return list(reports.values())
 
     async def copy(self, pieces: list[Piece], *, resume: bool) -> int:
-        """Copy what the target lacks; how many rows were sent. `resume`: begin behind the last one that is there."""
+        """Copy what the target lacks; how many rows were sent. `resume`: begin behind the last one that is there.
+
+        Tenants go side by side through a table, since PostgreSQL uses one core for each connection; the rows of one
+        stay in order.
+        """
         sent = 0
-        for piece in pieces:
-            after = None
+        places = asyncio.Semaphore(_AT_ONCE)
+        for _, same_table in groupby(pieces, key=lambda piece: piece.part):
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    copying = [tasks.create_task(self._copy(piece, places, resume=resume)) for piece in same_table]
+            except ExceptionGroup as errors:
+                # The first is what went wrong; the others only end with it.
+                raise errors.exceptions[0] from errors
+            sent += sum(task.result() for task in copying)
+        return sent
+
+    async def _copy(self, piece: Piece, places: asyncio.Semaphore, *, resume: bool) -> int:
+        sent, after = 0, None
+        async with places:
             if resume and piece.part.grows:
                 after = await self._target.last(piece.part, piece.tenant_id)
             async for rows in _pages(self._source, piece, after):

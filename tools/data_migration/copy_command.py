@@ -54,7 +54,7 @@ def copy(
 
     The source becomes read-only first: new turns are refused with 503, those that run may end, history can be read. It
     stays so, since what it would take in after the copy would be missing in the target; `release` ends that. A copy
-    that was interrupted, however, is resumed by the same command. The target needs the same `CHATGLM_SECRET`.
+    that was interrupted is resumed by the same command. The target needs the same `CHATGLM_SECRET`.
 
     Exit status: 0 done and equal, 1 refused (a sentence says why), 2 wrong usage, 3 copied, but the two sides differ.
     """
@@ -81,17 +81,18 @@ async def _copy(
     if source_url == target_url:
         raise InvalidRequest("Source and target are the same database.")
     async with opened(source_url) as source, opened(target_url) as target:
-        chosen = await _chosen(source, tenant)
-        wanted = pieces([one.id for one in chosen], whole=tenant is None)
+        only = (await _chosen(source, tenant))[0].id if tenant else None
         if dry_run:
-            counted = await Copier(source, target, Progress(None, quiet=True)).count(wanted)
+            counted = await Copier(source, target, Progress(None, quiet=True)).count(await _wanted(source, tenant))
             show([_row(report, counted=True) for report in counted], as_json=as_json)
             return
-        await _make_read_only(source, chosen[0].id if tenant else None, wait)
+        await _make_read_only(source, only, wait)
+        # Asked for now: a tenant may have been made until the last moment.
+        wanted = await _wanted(source, tenant)
         began = time.monotonic()
         sent, copying, reports = await _copied(source, target, wanted, began)
         if release:
-            await allow_writes(source.engine, chosen[0].id if tenant else None)
+            await allow_writes(source.engine, only)
             await _note(source, "database.release")
         show([_row(report) for report in reports], as_json=as_json)
         rate = f" ({sent / copying:,.0f} rows/s)" if copying > 0 else ""
@@ -146,6 +147,10 @@ async def _running(source: Side, tenant_id: str | None) -> int:
 async def _note(side: Side, action: str, tenant_id: str | None = None) -> None:
     async with side.database.begin_global() as session:
         record(session, operator(), action, tenant_id=tenant_id, target_id=None)
+
+
+async def _wanted(source: Side, tenant: str | None) -> list[Piece]:
+    return pieces([one.id for one in await _chosen(source, tenant)], whole=tenant is None)
 
 
 async def _chosen(side: Side, name: str | None) -> list[Tenant]:

@@ -107,7 +107,7 @@ async def opened(url: str) -> AsyncIterator[Side]:
     name = parsed.render_as_string(hide_password=True).replace("+aiosqlite", "").replace("+asyncpg", "")
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database).is_file():  # noqa: ASYNC240 - once
         raise Unavailable(f"There is no file for {name}; run first: python -m tools.data_migration upgrade --url")
-    side = Side(create_engine(url, pool_size=2, timeout=_TIMEOUT, name="chatglm-copy"))
+    side = Side(create_engine(url, pool_size=4, timeout=_TIMEOUT, name="chatglm-copy"))
     try:
         await side.database.ping()
         if not await is_current(side.engine):

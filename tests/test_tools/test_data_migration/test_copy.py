@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 from sqlalchemy import Table
@@ -11,11 +12,13 @@ from database.engine import create_engine
 from database.models import Base
 from database.portable import portable_type
 from database.role import why_unbound
+from services.principal import Principal
 from tests.administration import Command
-from tests.conftest import OWNER, SERVICE
+from tests.conftest import OWNER, SERVICE, make_tenant
 from tests.rows import a_conversation, a_turn, store
 from tests.test_tools.test_data_migration.conftest import make_url
 from tests.test_tools.test_data_migration.copies import copied, count, fill, on, turns
+from tools.data_migration.side import Side
 
 
 def test_every_table_is_copied_between_any_two_kinds_and_proved_equal(run: Command, urls: tuple[str, str]) -> None:
@@ -93,3 +96,22 @@ async def why_not(url: str) -> str | None:
         return await why_unbound(engine)
     finally:
         await engine.dispose()
+
+
+def test_a_tenant_that_is_made_at_the_last_moment_is_copied_with_what_it_has(
+    run: Command, unlike_urls: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(unlike_urls[0], "ours")
+    late: list[Principal] = []
+
+    async def make_late(source: Side, _tenant_id: str | None) -> int:
+        if not late:
+            late.append(await make_tenant(source.database, "late"))
+            await store(source.database, late[0], a_turn(late[0]))
+        return 0
+
+    monkeypatch.setattr("tools.data_migration.copy_command._running", make_late)
+    # Turns are refused already when it looks for running ones; the tenant's comes in before that.
+    monkeypatch.setattr("tools.data_migration.copy_command.refuse_turns", AsyncMock())
+    copied(run, unlike_urls)
+    assert turns(unlike_urls[1], late[0]) == turns(unlike_urls[0], late[0]) != {}
