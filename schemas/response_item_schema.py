@@ -19,7 +19,7 @@ def _text_of(part: Any) -> str:
     match part:
         case {"type": str(kind)} if kind not in _TEXTS:
             raise ValueError(f"holds {kind!r}: the model reads text only")
-        case {"type": _, "text": str(text)} if part.keys() <= _BESIDE:
+        case {"type": str(), "text": str(text)} if part.keys() <= _BESIDE:
             return text
         case _:
             raise ValueError("must be text, or parts of the type input_text or output_text")

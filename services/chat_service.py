@@ -28,7 +28,7 @@ from services.turn_log import TurnOpening
 from services.turn_runner import TurnPlan, TurnRunner
 
 # Characters whose tokenizing takes less time than changing to a thread.
-_SHORT = 2000
+_SHORT = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

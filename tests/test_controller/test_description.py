@@ -26,8 +26,6 @@ CHECKS = (
     "response_headers_conformance",
     "response_schema_conformance",
     "negative_data_rejection",
-    "unsupported_method",
-    "allow_header_conformance",
 )
 
 
