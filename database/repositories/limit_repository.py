@@ -2,12 +2,27 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Executable, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ClauseElement
 
 from database.identifier import first_id_at
 from database.models import Limit, Tenant, Turn, TurnStatus, Usage
+
+
+class _LockTurns(Executable, ClauseElement):
+    """Waits for statements that write turns, and lets none begin until the transaction ends."""
+
+    inherit_cache = True
+
+
+@compiles(_LockTurns)
+def _lock_turns(_element: _LockTurns, compiler: Any, **_options: Any) -> str:
+    # SQLite has one writer at a time.
+    return "LOCK TABLE turns IN SHARE ROW EXCLUSIVE MODE" if compiler.dialect.name == "postgresql" else "SELECT 1"
 
 
 class LimitRepository:
@@ -33,6 +48,9 @@ class LimitRepository:
 
         None if one of them is about to end, and has to be left to: it would wait for this transaction.
         """
+        # A statement that begins or ends a turn sees the limits that were there when it began: if it waited for a row,
+        # it would go on without those that are about to be made.
+        await self._session.execute(_LockTurns())
         # A new turn refers to its tenant, and one that ends changes itself: each waits for one of these locks.
         await self._session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update())
         running = Turn.status == TurnStatus.RUNNING
