@@ -93,10 +93,6 @@ class PostgresTransaction:
         """End it; what was done stays."""
         await self._connection.execute("COMMIT")
 
-    async def rollback(self) -> None:
-        """End it; what was done is undone."""
-        await self._connection.execute("ROLLBACK")
-
 
 class SqliteTransaction:
     """On SQLite's own module: a savepoint of a transaction that others may share, ended for all of them together."""

@@ -4,6 +4,8 @@ from asyncio import Future, Task, create_task, get_running_loop
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from sqlalchemy.exc import IntegrityError
+
 from database.driver import PostgresTransaction, Rows
 from database.prepared import Prepared
 from database.tenant_connections import TenantConnections
@@ -51,10 +53,14 @@ class SharedStatements:
             del self._waiting[key][:_MOST_SHARED]
             try:
                 found = await self._run_together(tenant_id, [given for given, _ in waiting], group)
-            except Exception:  # noqa: BLE001 - each is told its own error
+            except IntegrityError:
                 # One that fails takes all back. It must not fail the others.
                 for given, future in waiting:
                     await self._settle(future, tenant_id, given, group)
+            except Exception as error:  # noqa: BLE001 - the database is away, for each of them alike
+                for _, future in waiting:
+                    if not future.done():
+                        future.set_exception(error)
             else:
                 for (_, future), rows in zip(waiting, found, strict=True):
                     if not future.done():
