@@ -24,8 +24,9 @@ _TENANTS = {"open": None, "counted": _COUNTING, "narrow": Limits(turns_at_once=2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A key, and whose it is."""
+    """A key, and whose it is; `tenant` is a name."""
 
+    tenant: str
     tenant_id: str
     key_id: str
     key: str
@@ -39,7 +40,7 @@ async def make_callers(url: str) -> list[Caller]:
         for name, wanted in _TENANTS.items():
             tenant = await TenantService(database).create(TESTER, name)
             made = [await keys.create(TESTER, tenant.id) for _ in range(2)]
-            callers += [Caller(tenant_id=tenant.id, key_id=key.row.id, key=key.secret) for key in made]
+            callers += [Caller(tenant=name, tenant_id=tenant.id, key_id=key.row.id, key=key.secret) for key in made]
             if wanted is not None:
                 await limits.set(TESTER, tenant.id, wanted)
                 await limits.set(TESTER, tenant.id, _COUNTING, key_id=made[0].row.id)

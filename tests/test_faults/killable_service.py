@@ -6,14 +6,18 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
 from tests.conftest import SERVICE
 from tests.postgres import PostgresServer
-from tests.process import ROOT, ServiceProcess, wait_until_gone
+from tests.process import ROOT, ServiceProcess, environment, wait_until_gone
+from tests.test_faults.callers import SECRET
 
 _READY_SECONDS = 60.0
 
@@ -113,3 +117,18 @@ class KillableService:
     def _running(self) -> subprocess.Popen[str]:
         assert self._process is not None
         return self._process
+
+
+@asynccontextmanager
+async def started(
+    url: str, postgres: PostgresServer | None, directory: Path, **settings: Any
+) -> AsyncIterator[KillableService]:
+    """The service on this database, with the scripted engine and places for a few; ended at the end."""
+    few = {"database_pool": 5, "max_running": 8, "max_queued": 2, "shutdown_seconds": 2, "log_level": "warning"}
+    env = environment(directory, database_url=url, secret=SECRET, **few | settings)
+    service = KillableService(env, directory / "log", postgres)
+    try:
+        await service.start()
+        yield service
+    finally:
+        service.stop()

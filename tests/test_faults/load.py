@@ -82,7 +82,7 @@ class _Client:
                     pass
                 if not attempt.was_accepted:
                     # As clients do that are told to come again.
-                    await asyncio.sleep(self._chance.uniform(0.05, 0.3))
+                    await asyncio.sleep(self._chance.uniform(0.1, 0.6))
 
     def _attempt(self, **fields: Any) -> Attempt:
         said = f"{new_id()} " + " ".join(self._chance.choices(_WORDS, k=self._chance.randrange(30)))

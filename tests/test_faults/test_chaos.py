@@ -3,43 +3,21 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
 
-from tests.process import environment
-from tests.test_faults.callers import SECRET, make_callers
+from tests.test_faults.callers import make_callers
 from tests.test_faults.conftest import KillableDatabase, Tell
-from tests.test_faults.killable_service import ON_POSTGRES, ON_SQLITE, KillableService, Victim
+from tests.test_faults.killable_service import ON_POSTGRES, ON_SQLITE, KillableService, Victim, started
 from tests.test_faults.ledger import audited, settled
 from tests.test_faults.load import Load
 
 # A lease, and the time between two looks for expired ones: nothing that died may run any longer.
 _RECOVERED_SECONDS = 30.0 + 10.0 + 5.0
 _MANY_TURNS, _FEW_TURNS = 12, 5
-
-
-@asynccontextmanager
-async def started(database: KillableDatabase, directory: Path) -> AsyncIterator[KillableService]:
-    env = environment(
-        directory,
-        database_url=database.url,
-        secret=SECRET,
-        database_pool=5,
-        max_running=8,
-        max_queued=2,
-        shutdown_seconds=2,
-        log_level="warning",
-    )
-    service = KillableService(env, directory / "log", database.server)
-    try:
-        await service.start()
-        yield service
-    finally:
-        service.stop()
 
 
 async def survive(
@@ -92,8 +70,8 @@ async def test_nothing_is_lost_whatever_is_killed(
     tell: Tell,
 ) -> None:
     kinds = ON_SQLITE if killable_database.server is None else ON_POSTGRES
-    victims = dealt(kinds, request.config.getoption("--rounds"), chance)
-    async with started(killable_database, tmp_path) as service:
+    victims = dealt(kinds, request.config.getoption("--rounds") // 2, chance)
+    async with started(killable_database.url, killable_database.server, tmp_path) as service:
         await survive(service, killable_database.url, victims, chance, tell)
 
 
@@ -101,5 +79,5 @@ async def test_nothing_is_lost_in_a_round_of_chaos(
     killable_database: KillableDatabase, tmp_path: Path, chance: random.Random, tell: Tell
 ) -> None:
     victims = [Victim.SERVICE] if killable_database.server is None else [Victim.MACHINE]
-    async with started(killable_database, tmp_path) as service:
+    async with started(killable_database.url, killable_database.server, tmp_path) as service:
         await survive(service, killable_database.url, victims, chance, tell)
