@@ -25,6 +25,7 @@ from services.inference.native.admission import fault
 from services.inference.native.answers import Answers, Compiled, Compiler
 from services.inference.native.scheduler import Scheduler
 from services.inference.native.sequence import Chunk, Drawn, Sequence
+from services.inference.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 _EXIT_STATUS = 70
@@ -67,6 +68,7 @@ class NativeCore:
         compiler: makes matchers of constraints; None refuses them.
         unrecoverable: whether the runner is of no use after an error.
         on_lost: called in the engine's thread after such an error, and when the loop itself breaks.
+        watchdog: ends the process when a step hangs; None where there is none.
     """
 
     def __init__(
@@ -78,12 +80,14 @@ class NativeCore:
         compiler: Compiler | None = None,
         unrecoverable: Callable[[BaseException], bool],
         on_lost: Callable[[], None] = exit_process,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._limits = limits
         self._unrecoverable = unrecoverable
         self._on_lost = on_lost
+        self._watchdog = watchdog
         self._inbox: SimpleQueue[GenerationRequest | Compiled | str | None] = SimpleQueue()
         self._answers = Answers(scheduler, compiler, self._inbox.put)
         self._thread: threading.Thread | None = None
@@ -130,12 +134,16 @@ class NativeCore:
             # A thread that dies in silence would leave every caller waiting.
             _log.exception("the engine's loop broke")
             self._on_lost()
+        finally:
+            self._rest()
 
     def _loop(self, emit: Callable[[list[Event]], None]) -> None:
         while True:
             events: list[Event] = []
             if not self._receive(events, wait=True):
                 return
+            if self._watchdog is not None:
+                self._watchdog.step()
             lost = self._step(events)
             if events:
                 emit(events)
@@ -146,6 +154,8 @@ class NativeCore:
     def _receive(self, events: list[Event], *, wait: bool) -> bool:
         """Take what has arrived, if asked wait for it when there is nothing to do; False to stop."""
         while not self._inbox.empty() or (wait and self._drained and not events):
+            if self._inbox.empty():
+                self._rest()
             message = self._inbox.get()
             if message is None:
                 return False
@@ -154,6 +164,10 @@ class NativeCore:
             else:
                 self._accept(message, events)
         return True
+
+    def _rest(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.rest()
 
     def _accept(self, message: GenerationRequest | Compiled, events: list[Event]) -> None:
         if isinstance(message, Compiled):
