@@ -88,7 +88,7 @@ def main() -> None:
         _Runner(_HARMS[arguments.harm], arguments.at),
         Scheduler(BlockManager(1024, 16), max_running=_LIMITS.max_running, max_step_tokens=256),
         _LIMITS,
-        unrecoverable=lambda _: True,
+        damage=lambda _: "device",
         watchdog=Watchdog(arguments.step_seconds),
     )
     asyncio.run(_serve(arguments.socket, core))

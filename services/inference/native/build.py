@@ -18,7 +18,7 @@ from services.inference.native.device import Attention, can_compile, choose_atte
 from services.inference.native.errors import ModelError
 from services.inference.native.model import ModelFiles, resolve
 from services.inference.native.paged import Backend
-from services.inference.native.runner import Runner, token_bytes, unrecoverable
+from services.inference.native.runner import Runner, damage, token_bytes
 from services.inference.native.scheduler import Scheduler
 from services.inference.watchdog import Watchdog
 
@@ -130,7 +130,7 @@ def _engine(
         ),
         limits,
         compiler=Constraints(files.directory, vocabulary),
-        unrecoverable=unrecoverable,
+        damage=damage,
         watchdog=watchdog,
     )
 
