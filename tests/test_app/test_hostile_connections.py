@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -31,7 +32,7 @@ async def impatient(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @asynccontextmanager
-async def started(migrated: Path, directory: Path, **settings: float) -> AsyncIterator[Service]:
+async def started(migrated: Path, directory: Path, **settings: Any) -> AsyncIterator[Service]:
     shutil.copy(migrated, directory / "chatglm.db")
     async with running_service(f"sqlite:///{directory / 'chatglm.db'}", directory, **settings) as service:
         yield service
@@ -256,7 +257,9 @@ async def test_an_idle_connection_is_closed(impatient: Service) -> None:
 
 async def test_a_reader_that_reads_nothing_is_taken_for_gone(impatient: Service) -> None:
     async with connected(impatient) as (_, writer):
-        writer.transport.pause_reading()
+        transport = writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
         # More than the kernel keeps for both ends.
         writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: here\r\n\r\n" * 16)
         while not writer.is_closing():
