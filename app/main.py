@@ -136,7 +136,7 @@ async def _serving(
     app: FastAPI, settings: Settings, *, secret: bytes, engine_socket: Path, instance: str
 ) -> AsyncIterator[State]:
     database = Database(create_engine(settings.database, pool_size=settings.database_pool))
-    engine = EngineClient(engine_socket)
+    engine = EngineClient(engine_socket, silence=settings.engine_silence)
     lease = timedelta(seconds=settings.lease_seconds)
     turn_log = TurnLog(database, owner=instance, lease=lease)
     unsettled = SettlementFile(settings.data_dir / "unsettled.journal")
