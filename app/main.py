@@ -58,6 +58,7 @@ from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
 from services.response_service import ResponseService
 from services.retention_service import RetentionService
+from services.shutdown import Shutdown
 from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
@@ -121,8 +122,8 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         # A database that is being copied can be served, to be read; the recovery is tried again later.
         with suppress(ReadOnly):
             await recovery.recover(dead_owner=instance)
-        app.state.runner = runner
-        provided = _provided(settings, database, engine, runner, secret=secret, instance=instance)
+        app.state.shutdown = shutdown = Shutdown(runner, grace=settings.shutdown_seconds)
+        provided = _provided(settings, database, engine, runner, shutdown, secret=secret, instance=instance)
         journal = TurnJournal(database, runner)
         watch = TurnWatch(database, runner, owner=instance)
         retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
@@ -130,8 +131,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         try:
             yield State(provided=provided)
         finally:
-            await runner.drain(settings.shutdown_seconds)
-            await runner.close()
+            await shutdown.run()
             await provided.follower.close()
             await provided.idempotency.close()
             for task in background:
@@ -160,17 +160,12 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
     return app
 
 
-async def cancel_turns(app: FastAPI) -> None:
-    """Cancel what runs, with its partial text stored; whoever listens is told."""
-    runner: TurnRunner = app.state.runner
-    await runner.close()
-
-
 def _provided(
     settings: Settings,
     database: Database,
     engine: EngineClient,
     runner: TurnRunner,
+    shutdown: Shutdown,
     *,
     secret: bytes,
     instance: str,
@@ -188,6 +183,7 @@ def _provided(
     return Provided(
         database=database,
         engine=engine,
+        shutdown=shutdown,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
         follower=TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds),

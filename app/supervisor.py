@@ -56,6 +56,8 @@ class Supervisor:
                 await self._stopping.wait()
             finally:
                 self._stopping.set()
+                # Or callers would queue here once the API accepts no more.
+                self._listener.close()
                 if self._api is not None:
                     await self._api.stop(self._settings.shutdown_seconds + _KILL_AFTER)
                 await engine.stop(_KILL_AFTER)

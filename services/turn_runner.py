@@ -24,6 +24,9 @@ from services.turn_log import TurnLog, TurnOpening
 
 log = logging.getLogger(__name__)
 
+# Another replica can answer at once; the client has to come to it.
+_STOPPING_RETRY = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnPlan:
@@ -36,11 +39,16 @@ class TurnPlan:
 
 
 class TurnRunner:
-    """Owns the turns of this process from their first row to their last event."""
+    """Owns the turns of this process from their first row to their last event.
+
+    Attributes:
+        stopping: whether new turns are refused.
+    """
 
     def __init__(self, engine: Engine, turn_log: TurnLog) -> None:
         self._engine = engine
         self._log = turn_log
+        self.stopping = False
         self._running: dict[str, tuple[TurnPlan, asyncio.Task[None]]] = {}
 
     @property
@@ -63,6 +71,8 @@ class TurnRunner:
 
         Raises Conflict if another turn of the conversation runs, Unavailable without an engine, a place or a database.
         """
+        if self.stopping:
+            raise _stopping("The service is stopping; try again.")
         turn = plan.turn
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # The task belongs to the service: a caller that leaves must not tear it down between two writes.
@@ -77,10 +87,9 @@ class TurnRunner:
             raise
         return turn
 
-    async def drain(self, grace: float) -> None:
-        """Wait for what runs, heard or not, for so many seconds at the most."""
-        if tasks := [task for _, task in self._running.values()]:
-            await asyncio.wait(tasks, timeout=grace)
+    async def drain(self) -> None:
+        """Wait for what runs, heard or not."""
+        await asyncio.gather(*(asyncio.shield(task) for _, task in self._running.values()))
 
     async def close(self) -> None:
         """Cancel what still runs, with its partial text stored, and wait for it."""
@@ -116,8 +125,8 @@ class TurnRunner:
         if pump.cancelled():
             _cut(plan)
             # Whoever still listens does so because the service stops.
-            stopped = Unavailable("The service is stopping; the answer so far is stored.", retry_after=1)
-            return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=plan.turn.stopped or stopped)
+            stopped = plan.turn.stopped or _stopping("The service is stopping; the answer so far is stored.")
+            return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=stopped)
         if (error := pump.exception()) is not None:
             log.error("a turn failed", exc_info=error)
             known = error if isinstance(error, AppError) else GenerationFailed("The answer could not be made.")
@@ -157,6 +166,10 @@ class TurnRunner:
             known = error if isinstance(error, AppError) else Unavailable("The answer could not be stored.")
             return TurnEnd(status=TurnStatus.INTERRUPTED, usage=end.usage, error=known)
         return end
+
+
+def _stopping(message: str) -> Unavailable:
+    return Unavailable(message, code="shutting_down", retry_after=_STOPPING_RETRY)
 
 
 def _refusal(error: Exception) -> Exception:
