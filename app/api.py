@@ -14,9 +14,9 @@ from pathlib import Path
 import uvicorn
 
 from app.common.logging import configure_logging
-from app.http_protocol import HttpProtocol
 from app.main import create_app
 from app.secret import load_secret
+from app.server_config import allow_connections, server_config
 from app.settings import load_settings
 from services.shutdown import Shutdown
 
@@ -39,19 +39,9 @@ def main() -> None:
         engine_socket=arguments.engine_socket,
         instance=arguments.instance,
     )
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http=HttpProtocol,
-        ws="none",
-        lifespan="on",
-        root_path=settings.root_path,
-        log_config=None,
-        server_header=False,
-        proxy_headers=True,
-        forwarded_allow_ips=settings.trusted_proxies,
-        timeout_graceful_shutdown=_FAREWELL_SECONDS,
-    )
+    allow_connections(settings.max_connections)
+    config = server_config(app, settings)
+    config.timeout_graceful_shutdown = _FAREWELL_SECONDS
     server = _Server(config, lambda: app.state.shutdown)
     threading.Thread(target=_watch_lifeline, args=(server,), daemon=True).start()
     server.run(sockets=[socket.socket(fileno=arguments.fd)])
