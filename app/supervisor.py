@@ -16,7 +16,7 @@ from app.settings import Settings
 from services.inference.pulse import engine_hangs
 
 # Besides the time that running answers may take.
-_KILL_AFTER = 10.0
+_KILL_AFTER = 20.0
 # What the kernel takes, in bytes.
 _LONGEST_SOCKET_PATH = 107
 

@@ -7,14 +7,16 @@ import pytest
 from app.common.errors import Unavailable
 from database.models import TurnStatus
 from services.answer_delta import TextDelta
+from services.live_turn import TurnEnd
 from services.shutdown import Shutdown
-from services.turn_runner import TurnRunner
-from tests.test_services.test_turn_runner import USAGE_END, FakeEngine, FakeLog, plan, tokens
+from tests.test_services.test_turn_runner import USAGE_END, FakeEngine, FakeLog, Running, plan, running, tokens
+
+__all__ = ["running"]
 
 
-async def test_what_runs_may_end_and_nothing_begins() -> None:
+async def test_what_runs_may_end_and_nothing_begins(running: Running) -> None:
     goes_on, log = asyncio.Event(), FakeLog()
-    runner = TurnRunner(FakeEngine(tokens("he"), goes_on, tokens("llo"), USAGE_END), log)
+    runner = running(FakeEngine(tokens("he"), goes_on, tokens("llo"), USAGE_END), log)
     shutdown = Shutdown(runner, grace=60)
     turn = await runner.start(await plan())
     before = shutdown.begun
@@ -32,9 +34,9 @@ async def test_what_runs_may_end_and_nothing_begins() -> None:
 
 
 @pytest.mark.parametrize("hurried", [False, True])
-async def test_what_does_not_end_is_cancelled_when_there_is_no_more_time(*, hurried: bool) -> None:
+async def test_what_does_not_end_is_cancelled_when_there_is_no_more_time(running: Running, *, hurried: bool) -> None:
     log = FakeLog()
-    runner = TurnRunner(FakeEngine(tokens("hel"), endless=True), log)
+    runner = running(FakeEngine(tokens("hel"), endless=True), log)
     shutdown = Shutdown(runner, grace=3600 if hurried else 0.01)
     turn = await runner.start(await plan())
     listener = turn.events()
@@ -45,15 +47,15 @@ async def test_what_does_not_end_is_cancelled_when_there_is_no_more_time(*, hurr
         shutdown.hurry()
     await stopping
     (end,) = [event async for event in listener]
-    assert end == log.ends[0]
-    assert (log.ends[0].status, turn.text) == (TurnStatus.CANCELLED, "hel")
-    assert log.ends[0].error is not None
-    assert log.ends[0].error.code == "shutting_down"
+    assert isinstance(end, TurnEnd)
+    assert isinstance(end.error, Unavailable)
+    assert (end.error.code, end.status, log.ends[0].status) == ("shutting_down", *[TurnStatus.CANCELLED] * 2)
+    assert turn.text == "hel"
     assert runner.running == []
 
 
-async def test_a_process_without_turns_stops_at_once_and_may_be_told_so_again() -> None:
-    shutdown = Shutdown(TurnRunner(FakeEngine(), FakeLog()), grace=3600)
+async def test_a_process_without_turns_stops_at_once_and_may_be_told_so_again(running: Running) -> None:
+    shutdown = Shutdown(running(FakeEngine(), FakeLog()), grace=3600)
     async with asyncio.timeout(10):
         await shutdown.run()
         await shutdown.run()
