@@ -128,7 +128,7 @@ async def _run(process: Process, plan: TurnPlan) -> bool:
         assert (await turn.outcome()).status == TurnStatus.COMPLETED
     except DatabaseUnavailable:
         # It may be there all the same, and is taken back then.
-        await process.runner.drain(60)
+        await process.runner.drain()
         return False
     return True
 
