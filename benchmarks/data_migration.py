@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=5, help="how often the first copy is killed")
     wanted = parser.parse_args(arguments)
     print(_HEAD)
-    with tempfile.TemporaryDirectory() as directory, running_postgres() as server:
+    with tempfile.TemporaryDirectory() as directory, running_postgres(durable=True) as server:
         source, back = Path(directory) / "source.db", Path(directory) / "back.db"
         make(source, wanted.turns)
         command.upgrade(alembic_config(f"sqlite:///{back}"), "head")

@@ -10,18 +10,17 @@ from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
 
-_SETTINGS = {
-    "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
-    "max_connections": "200",
-    "listen_addresses": "",
-}
+_SETTINGS = {"max_connections": "200", "listen_addresses": ""}
+_FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 @contextmanager
-def running_postgres() -> Iterator[str]:
-    """Start one; yields the directory of its socket, where the superuser `postgres` needs no password."""
+def running_postgres(*, durable: bool = False) -> Iterator[str]:
+    """Start one; yields the directory of its socket, where the superuser `postgres` needs no password.
+
+    `durable`: what is committed outlives the machine, as where it is used in earnest; that takes time.
+    """
+    settings = _SETTINGS if durable else _SETTINGS | _FORGETFUL
     # Its socket's path must stay short, and its user must be able to reach it.
     directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     data = directory / "data"
@@ -31,7 +30,7 @@ def running_postgres() -> Iterator[str]:
         _give_away(directory, data)
         initial = ["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]
         _run(binaries / "initdb", *initial, "-D", data)
-        options = " ".join(f"-c {name}='{value}'" for name, value in _SETTINGS.items())
+        options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
         control = (binaries / "pg_ctl", "-w", "-D", data)
         _run(*control, "-l", data / "log", "-o", f"-k {directory} {options}", "start")
         try:
