@@ -7,10 +7,12 @@ from pathlib import Path
 
 from services.inference.engine import End, EngineCore, Event, Failed
 from services.inference.places import Places
+from services.inference.pulse import BEAT_SECONDS
 from services.inference.wire import (
     Abort,
     Admit,
     Admitted,
+    Alive,
     Loading,
     Ready,
     Refused,
@@ -72,15 +74,19 @@ class EngineServer:
         self._owners: dict[str, _Connection] = {}
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
+        self._beating: asyncio.Task[None] | None = None
 
     async def listen(self, path: Path) -> None:
         """Accept connections; the process's umask says who may open the socket."""
         self._server = await asyncio.start_unix_server(self._serve, path)
+        self._beating = asyncio.create_task(self._beat())
 
     async def close(self) -> None:
         """Stop listening, drop the connections, stop the core."""
         if self._server is not None:
             self._server.close()
+        if self._beating is not None:
+            self._beating.cancel()
         for connection in list(self._connections):
             connection.writer.transport.abort()
         # Torn down by the end of the loop instead, they would end in tracebacks.
@@ -103,6 +109,12 @@ class EngineServer:
         core.start(self._emit)
         for connection in self._connections:
             connection.send(Ready(core.limits))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            for connection in self._connections:
+                connection.send(Alive())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(writer)

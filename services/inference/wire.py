@@ -1,7 +1,8 @@
 """What the API's process and the engine's say to each other: length-prefixed msgpack on a Unix socket.
 
 The client sends Admit, then Start or Abort. The server sends Loading until Ready, answers each Admit with Admitted or
-Refused, and sends one Step for each step of the engine, with all events of that connection.
+Refused, sends one Step for each step of the engine, with all events of that connection, and says now and then that it
+is Alive.
 """
 
 import asyncio
@@ -68,8 +69,12 @@ class Step(Struct, frozen=True, tag=True):
     events: list[Event]
 
 
+class Alive(Struct, frozen=True, tag=True):
+    """The server's process runs."""
+
+
 ToServer = Admit | Start | Abort
-ToClient = Loading | Ready | Admitted | Refused | Step
+ToClient = Loading | Ready | Admitted | Refused | Step | Alive
 
 _Message = TypeVar("_Message")
 _encoder = Encoder()

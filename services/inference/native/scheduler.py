@@ -10,6 +10,7 @@ from services.inference.native.sequence import Chunk, Matcher, Sequence
 from services.inference.native.tenants import Tenants
 
 _QUANTUM = 256
+_CAUTIOUS_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,9 @@ class Scheduler:
         if not 1 <= max_running < max_step_tokens:
             raise ValueError(f"needs 1 <= max_running ({max_running}) < max_step_tokens ({max_step_tokens})")
         self._blocks = blocks
-        self._max_step_tokens = max_step_tokens
-        self._max_step_scores = max_step_scores or max_step_tokens
+        self._largest = max_step_tokens, max_step_scores or max_step_tokens
+        self._max_step_tokens, self._max_step_scores = self._largest
+        self._cautious = 0
         self._seats = max_running
         self._free_slots = list(range(max_running - 1, -1, -1))
         self._turns = Turns(_QUANTUM)
@@ -111,6 +113,15 @@ class Scheduler:
             self._blocks.publish(sequence.blocks[index], sequence.keys(index + 1, self._blocks.size)[index])
         sequence.published = max(sequence.published, full)
 
+    def take_back(self, chunks: list[Chunk]) -> None:
+        """Undo a step that there was no memory for: what was in it waits again, and for a while steps are smaller."""
+        for chunk in reversed(chunks):
+            chunk.sequence.drawing -= chunk.samples
+            self._put_back(chunk.sequence, {})
+        self._max_step_tokens = max(self._seats + 1, self._max_step_tokens // 2)
+        self._max_step_scores = max(1, self._max_step_scores // 2)
+        self._cautious = _CAUTIOUS_STEPS
+
     def plan(self, now: float) -> Plan:
         """Decide the next step and count its tokens as computed.
 
@@ -120,6 +131,10 @@ class Scheduler:
         expired = [each for each in self._tenants.waiting.values() if each.cached < 0 and _late(each, now)]
         for sequence in expired:
             self.remove(sequence.id)
+        if self._cautious:
+            self._cautious -= 1
+        else:
+            self._max_step_tokens, self._max_step_scores = self._largest
         self._stood_up.clear()
         counts: dict[Sequence, int] = {}
         self._decode(counts)
