@@ -9,8 +9,8 @@ from database.identifier import new_id
 
 HEADER = "x-request-id"
 DURATION = "openai-processing-ms"
-# Where a request's state keeps the server's own `send`. An answer that has begun may go on by it: what is in between only
-# looks at how it begins, and would cost each token almost as much as the server does.
+# Where a request's state keeps the server's own `send`. An answer that has begun may go on by it: what is in between
+# only looks at how it begins, and would cost each token almost as much as the server does.
 PLAIN_SEND = "plain_send"
 
 

@@ -16,12 +16,12 @@ from services.inference.engine import (
     EngineUnavailable,
     Event,
     Failed,
-    Generation,
     GenerationRequest,
 )
 from services.inference.engine_client import EngineClient
 from services.inference.engine_server import EngineServer
 from services.inference.wire import Ready, send
+from tests.generations import heard
 
 LIMITS = EngineLimits(model="steps", context_window=100, vocabulary=300, tokenizer="", max_running=1)
 
@@ -64,13 +64,6 @@ async def connected(path: Path) -> AsyncIterator[EngineClient]:
     yield client
     running.cancel()
     await asyncio.wait({running})
-
-
-def heard(place: Generation) -> asyncio.Queue[Event]:
-    """Take up the place; what comes of it."""
-    events: asyncio.Queue[Event] = asyncio.Queue()
-    place.start(events.put_nowait)
-    return events
 
 
 async def until(condition: Callable[[], object]) -> None:
