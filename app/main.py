@@ -24,6 +24,7 @@ from app.controller import (
     completion_controller,
     conversation_controller,
     conversation_item_controller,
+    docs_controller,
     health_controller,
     history_controller,
     model_controller,
@@ -71,6 +72,7 @@ from services.turn_watch import TurnWatch
 from services.usage_service import UsageService
 
 _CONTROLLERS = (
+    docs_controller,
     health_controller,
     chat_controller,
     chat_stream_controller,
@@ -144,6 +146,8 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         title=NAME,
         version=VERSION,
         redirect_slashes=False,
+        # A page of ours; the framework's loads its scripts from elsewhere.
+        docs_url=None,
         redoc_url=None,
         # The original's clients post JSON without a Content-Type header.
         strict_content_type=False,
@@ -153,11 +157,18 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         app.include_router(controller.router)
     install_handlers(app)
     describe(app)
+    _add_middleware(app, settings)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """The last is the outermost."""
     app.add_middleware(Entrance)
-    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit, most=settings.max_body_bytes, pause=settings.head_seconds, seconds=settings.body_seconds
+    )
     allow_origins(app, settings.origins)
     app.add_middleware(RequestId)
-    return app
 
 
 async def cancel_turns(app: FastAPI) -> None:

@@ -138,6 +138,27 @@ class Settings(BaseSettings):
     )
     default_max_tokens: int = Field(1024, ge=1, description="New tokens at the most when a request does not say.")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body.")
+    max_connections: int = Field(
+        4096, ge=1, le=1_000_000, description="Clients connected at once; more are refused (503)."
+    )
+    head_seconds: float = Field(
+        20.0,
+        gt=0,
+        le=3600,
+        description="How long the head of a request may take to arrive, and the longest pause in its body (408).",
+    )
+    body_seconds: float = Field(
+        120.0, gt=0, le=86_400, description="How long the body of a request may take to arrive (408)."
+    )
+    keep_alive_seconds: float = Field(
+        75.0, gt=0, le=3600, description="How long a connection is kept for the next request."
+    )
+    unread_seconds: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="After how long a client is taken for gone that reads nothing of its answer.",
+    )
     # Longer than a turn may wait for the engine and the database before its lease is written.
     lease_seconds: float = Field(
         30.0,
