@@ -13,6 +13,9 @@ from services.live_turn import LiveTurn, TurnEnd, Usage
 
 log = logging.getLogger(__name__)
 
+# Another replica can answer at once; the client has to come to it.
+_STOPPING_RETRY = 1.0
+
 
 class TurnReading:
     """Reads one turn until it ends, or nobody wants it any more.
@@ -77,8 +80,7 @@ class TurnReading:
             return
         self._cut()
         # Whoever still listens does so because the service stops.
-        stopped = Unavailable("The service is stopping; the answer so far is stored.", retry_after=1)
-        error = self._turn.stopped or stopped
+        error = self._turn.stopped or stopping("The service is stopping; the answer so far is stored.")
         self._ended.set_result(TurnEnd(status=TurnStatus.CANCELLED, usage=usage_so_far(self._turn), error=error))
 
     def _cut(self) -> None:
@@ -100,6 +102,11 @@ def usage_so_far(turn: LiveTurn) -> Usage:
     return Usage(
         prompt_tokens=turn.prompt_tokens, cached_tokens=turn.cached_tokens, completion_tokens=turn.completion_tokens
     )
+
+
+def stopping(message: str) -> Unavailable:
+    """What callers are told because the service stops."""
+    return Unavailable(message, code="shutting_down", retry_after=_STOPPING_RETRY)
 
 
 def _failure(event: Failed) -> AppError:

@@ -14,7 +14,7 @@ from services.settlement import settlement
 from services.settlement_service import SettlementService
 from services.turn_log import TurnLog
 from services.turn_opening import TurnOpening
-from services.turn_reading import TurnReading, usage_so_far
+from services.turn_reading import TurnReading, stopping, usage_so_far
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,17 @@ class TurnPlan:
 
 
 class TurnRunner:
-    """Owns the turns of this process from their first row to their last event."""
+    """Owns the turns of this process from their first row to their last event.
+
+    Attributes:
+        stopping: whether new turns are refused.
+    """
 
     def __init__(self, engine: Engine, turn_log: TurnLog, settlements: SettlementService) -> None:
         self._engine = engine
         self._log = turn_log
         self._settlements = settlements
+        self.stopping = False
         self._running: dict[str, tuple[TurnPlan, asyncio.Task[None]]] = {}
 
     @property
@@ -58,6 +63,8 @@ class TurnRunner:
 
         Raises Conflict if another turn of the conversation runs, Unavailable without an engine, a place or a database.
         """
+        if self.stopping:
+            raise stopping("The service is stopping; try again.")
         self._settlements.check_room()
         turn = plan.turn
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -73,10 +80,9 @@ class TurnRunner:
             raise
         return turn
 
-    async def drain(self, grace: float) -> None:
-        """Wait for what runs, heard or not, for so many seconds at the most."""
-        if tasks := [task for _, task in self._running.values()]:
-            await asyncio.wait(tasks, timeout=grace)
+    async def drain(self) -> None:
+        """Wait for what runs, heard or not."""
+        await asyncio.gather(*(asyncio.shield(task) for _, task in self._running.values()))
 
     async def close(self) -> None:
         """Cancel what still runs, with its partial text stored, and wait for it."""
