@@ -22,11 +22,11 @@ fuzz: $(VENV)/.dev
 
 # Breaks the service on purpose, on the loopback alone, and counts: under 15 minutes on two cores.
 faults: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 50
+	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 50 --cases 20000
 
 # The same for hours.
 soak: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 200
+	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 200 --cases 1000000
 
 # lm-evaluation-harness against the service; its environment takes about 1 GB.
 interop: $(VENV)/.dev $(VENV)/.harness
