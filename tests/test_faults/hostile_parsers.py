@@ -9,6 +9,7 @@ from functools import partial
 from io import BytesIO
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
@@ -197,8 +198,10 @@ _loop = asyncio.new_event_loop()
 
 def imported(data: bytes, *, form: Format) -> None:
     tenant = Tenant(id=ID, name="ours", created_at=AT)
+    # Every option, one way and the other.
     for all_branches in (False, True):
-        read = import_command._reader(form, tenant, UTC, AT, all_branches=all_branches, new_ids=all_branches)
+        zone = ZoneInfo("Asia/Shanghai") if all_branches else None
+        read = import_command._reader(form, tenant, zone, AT, all_branches=all_branches, new_ids=all_branches)
         for _ in read(BytesIO(data)):
             pass
 
