@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI
 
-from app.common.errors import ReadOnly
+from app.common.errors import Unavailable
 from app.common.handlers import install_handlers
 from app.controller import (
     admin_audit_controller,
@@ -59,6 +59,8 @@ from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
 from services.response_service import ResponseService
 from services.retention_service import RetentionService
+from services.settlement_file import SettlementFile
+from services.settlement_service import SettlementService
 from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
@@ -111,37 +113,6 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         engine_socket: where the engine listens, or will.
         instance: names this process's leases; no other living process may have the same.
     """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        database = Database(create_engine(settings.database, pool_size=settings.database_pool))
-        engine = EngineClient(engine_socket, silence=settings.engine_silence)
-        lease = timedelta(seconds=settings.lease_seconds)
-        turn_log = TurnLog(database, owner=instance, lease=lease)
-        runner = TurnRunner(engine, turn_log)
-        recovery = RecoveryService(database, turn_log, runner, lease=lease)
-        # A database that is being copied can be served, to be read; the recovery is tried again later.
-        with suppress(ReadOnly):
-            await recovery.recover(dead_owner=instance)
-        app.state.runner = runner
-        provided = _provided(settings, database, engine, runner, secret=secret, instance=instance)
-        journal = TurnJournal(database, runner)
-        watch = TurnWatch(database, runner, owner=instance)
-        retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
-        background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention, journal, watch)]
-        try:
-            yield State(provided=provided)
-        finally:
-            await runner.drain(settings.shutdown_seconds)
-            await runner.close()
-            await provided.follower.close()
-            await provided.idempotency.close()
-            for task in background:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-            await database.close()
-
     app = FastAPI(
         title=NAME,
         version=VERSION,
@@ -151,7 +122,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         redoc_url=None,
         # The original's clients post JSON without a Content-Type header.
         strict_content_type=False,
-        lifespan=lifespan,
+        lifespan=lambda app: _serving(app, settings, secret=secret, engine_socket=engine_socket, instance=instance),
     )
     for controller in _CONTROLLERS:
         app.include_router(controller.router)
@@ -169,6 +140,44 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     )
     allow_origins(app, settings.origins)
     app.add_middleware(RequestId)
+
+
+@asynccontextmanager
+async def _serving(
+    app: FastAPI, settings: Settings, *, secret: bytes, engine_socket: Path, instance: str
+) -> AsyncIterator[State]:
+    database = Database(create_engine(settings.database, pool_size=settings.database_pool))
+    engine = EngineClient(engine_socket, silence=settings.engine_silence)
+    lease = timedelta(seconds=settings.lease_seconds)
+    turn_log = TurnLog(database, owner=instance, lease=lease)
+    unsettled = SettlementFile(settings.data_dir / "unsettled.journal")
+    settlements = SettlementService(turn_log, unsettled)
+    runner = TurnRunner(engine, turn_log, settlements)
+    recovery = RecoveryService(database, turn_log, runner, settlements, lease=lease)
+    # A database that is being copied can be served, to be read, and one that is away comes back; both are tried
+    # again later. What ended before a crash must not be interrupted, so the file comes first.
+    with suppress(Unavailable):
+        await settlements.replay()
+        await recovery.recover(dead_owner=instance)
+    app.state.runner = runner
+    provided = _provided(settings, database, engine, runner, secret=secret, instance=instance)
+    journal = TurnJournal(database, runner)
+    watch = TurnWatch(database, runner, owner=instance)
+    retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
+    background = [asyncio.create_task(one.run()) for one in (engine, settlements, recovery, retention, journal, watch)]
+    try:
+        yield State(provided=provided)
+    finally:
+        await runner.drain(settings.shutdown_seconds)
+        await runner.close()
+        await provided.follower.close()
+        await provided.idempotency.close()
+        for task in background:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        unsettled.close()
+        await database.close()
 
 
 async def cancel_turns(app: FastAPI) -> None:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.common.errors import AppError, GenerationFailed, InvalidRequest, Unavailable
+from app.common.errors import AppError, GenerationFailed, InvalidRequest, OutcomeUnknown, Unavailable
 from database.clock import now
 from database.models import TurnStatus
 from services.choice import Choice
@@ -20,7 +20,10 @@ from services.inference.engine import (
     PromptLogprobs,
 )
 from services.live_turn import LiveTurn, TurnEnd, Usage
-from services.turn_log import TurnLog, TurnOpening
+from services.settlement import settlement
+from services.settlement_service import SettlementService
+from services.turn_log import TurnLog
+from services.turn_opening import TurnOpening
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +41,10 @@ class TurnPlan:
 class TurnRunner:
     """Owns the turns of this process from their first row to their last event."""
 
-    def __init__(self, engine: Engine, turn_log: TurnLog) -> None:
+    def __init__(self, engine: Engine, turn_log: TurnLog, settlements: SettlementService) -> None:
         self._engine = engine
         self._log = turn_log
+        self._settlements = settlements
         self._running: dict[str, tuple[TurnPlan, asyncio.Task[None]]] = {}
 
     @property
@@ -63,6 +67,7 @@ class TurnRunner:
 
         Raises Conflict if another turn of the conversation runs, Unavailable without an engine, a place or a database.
         """
+        self._settlements.check_room()
         turn = plan.turn
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # The task belongs to the service: a caller that leaves must not tear it down between two writes.
@@ -100,6 +105,8 @@ class TurnRunner:
         except Exception as error:
             if not accepted.done():
                 accepted.set_exception(_refusal(error))
+                if isinstance(error, OutcomeUnknown):
+                    await self._take_back(plan, error)
                 return
             # The row is running and somebody listens: whatever happened, the turn must end.
             log.exception("a turn broke")
@@ -151,12 +158,19 @@ class TurnRunner:
 
     async def _settle(self, plan: TurnPlan, end: TurnEnd) -> TurnEnd:
         try:
-            await self._log.settle(plan.turn, plan.opening, end)
-        except Exception as error:
+            await self._settlements.settle(settlement(plan.turn, plan.opening, end))
+        except AppError as error:
+            return TurnEnd(status=TurnStatus.INTERRUPTED, usage=end.usage, error=error)
+        except Exception:
             log.exception("a turn could not be settled; its lease will expire")
-            known = error if isinstance(error, AppError) else Unavailable("The answer could not be stored.")
-            return TurnEnd(status=TurnStatus.INTERRUPTED, usage=end.usage, error=known)
+            refused = Unavailable("The answer could not be stored.")
+            return TurnEnd(status=TurnStatus.INTERRUPTED, usage=end.usage, error=refused)
         return end
+
+    async def _take_back(self, plan: TurnPlan, error: OutcomeUnknown) -> None:
+        """End a turn that was refused, though its row may be there: nobody else would before its lease expires."""
+        nothing = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0)
+        await self._settle(plan, TurnEnd(status=TurnStatus.FAILED, usage=nothing, error=error))
 
 
 def _refusal(error: Exception) -> Exception:
