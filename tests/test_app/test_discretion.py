@@ -44,7 +44,7 @@ def requests(method: str) -> list[dict[str, Any]]:
 
 def drive(service: ServiceProcess, administrator: str, ids: dict[str, str]) -> list[str]:
     """Send all that to every route; the answers that are errors."""
-    errors = []
+    errors: list[str] = []
     with httpx2.Client(base_url=service.url, timeout=30) as client:
         # What erases comes last.
         for method, path in sorted(routes(), key=lambda route: route[0] == "DELETE"):
