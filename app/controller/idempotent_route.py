@@ -142,7 +142,7 @@ def _receiver(body: bytes, unheard: asyncio.Event) -> Receive:
 def _decoded(body: bytes) -> object:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # It will be refused; the same bytes are the same request.
         return body.hex()
 
