@@ -147,7 +147,9 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 async def _serving(
     app: FastAPI, settings: Settings, *, secret: bytes, engine_socket: Path, instance: str
 ) -> AsyncIterator[State]:
-    database = Database(create_engine(settings.database, pool_size=settings.database_pool))
+    database = Database(
+        create_engine(settings.database, pool_size=settings.database_pool, timeout=settings.database_seconds)
+    )
     engine = EngineClient(engine_socket, silence=settings.engine_silence)
     lease = timedelta(seconds=settings.lease_seconds)
     turn_log = TurnLog(database, owner=instance, lease=lease)
