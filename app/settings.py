@@ -65,6 +65,12 @@ class Settings(BaseSettings):
         description="The same database under the role that may change its schema. Default: `CHATGLM_DATABASE_URL`.",
     )
     database_pool: int = Field(10, ge=2, le=1000, description="PostgreSQL connections at the most.")
+    database_seconds: float = Field(
+        10.0,
+        ge=0.5,
+        le=300,
+        description="Longest wait for a connection of the database, and for each statement and its locks, in seconds.",
+    )
     secret: SecretStr | None = Field(
         None,
         description="At least 32 random characters, from which keys are derived; the same on all replicas. With SQLite "

@@ -5,25 +5,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.common.errors import AppError, GenerationFailed, InvalidRequest, OutcomeUnknown, Unavailable
-from database.clock import now
+from app.common.errors import AppError, GenerationFailed, OutcomeUnknown, Unavailable
 from database.models import TurnStatus
 from services.choice import Choice
-from services.inference.engine import (
-    Delta,
-    Engine,
-    EngineOverloaded,
-    EngineUnavailable,
-    Failed,
-    Generation,
-    GenerationRequest,
-    PromptLogprobs,
-)
+from services.inference.engine import Engine, EngineOverloaded, EngineUnavailable, GenerationRequest
 from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.settlement import settlement
 from services.settlement_service import SettlementService
 from services.turn_log import TurnLog
 from services.turn_opening import TurnOpening
+from services.turn_reading import TurnReading, stopping, usage_so_far
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +30,17 @@ class TurnPlan:
 
 
 class TurnRunner:
-    """Owns the turns of this process from their first row to their last event."""
+    """Owns the turns of this process from their first row to their last event.
+
+    Attributes:
+        stopping: whether new turns are refused.
+    """
 
     def __init__(self, engine: Engine, turn_log: TurnLog, settlements: SettlementService) -> None:
         self._engine = engine
         self._log = turn_log
         self._settlements = settlements
+        self.stopping = False
         self._running: dict[str, tuple[TurnPlan, asyncio.Task[None]]] = {}
 
     @property
@@ -67,6 +63,8 @@ class TurnRunner:
 
         Raises Conflict if another turn of the conversation runs, Unavailable without an engine, a place or a database.
         """
+        if self.stopping:
+            raise stopping("The service is stopping; try again.")
         self._settlements.check_room()
         turn = plan.turn
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -82,10 +80,9 @@ class TurnRunner:
             raise
         return turn
 
-    async def drain(self, grace: float) -> None:
-        """Wait for what runs, heard or not, for so many seconds at the most."""
-        if tasks := [task for _, task in self._running.values()]:
-            await asyncio.wait(tasks, timeout=grace)
+    async def drain(self) -> None:
+        """Wait for what runs, heard or not."""
+        await asyncio.gather(*(asyncio.shield(task) for _, task in self._running.values()))
 
     async def close(self) -> None:
         """Cancel what still runs, with its partial text stored, and wait for it."""
@@ -101,7 +98,7 @@ class TurnRunner:
             async with self._engine.admit(plan.request) as generation:
                 await self._log.open(plan.turn, plan.opening)
                 accepted.set_result(None)
-                end = await self._generate(plan, generation)
+                end = await TurnReading(plan.turn, plan.choices).end(generation)
         except Exception as error:
             if not accepted.done():
                 accepted.set_exception(_refusal(error))
@@ -111,50 +108,8 @@ class TurnRunner:
             # The row is running and somebody listens: whatever happened, the turn must end.
             log.exception("a turn broke")
         failure = GenerationFailed("The answer could not be made.")
-        end = end or TurnEnd(status=TurnStatus.FAILED, usage=_usage(plan.turn), error=failure)
+        end = end or TurnEnd(status=TurnStatus.FAILED, usage=usage_so_far(plan.turn), error=failure)
         plan.turn.end(await self._settle(plan, end))
-
-    async def _generate(self, plan: TurnPlan, generation: Generation) -> TurnEnd:
-        pump = asyncio.create_task(self._pump(plan, generation))
-        plan.turn.unheard.then = pump.cancel
-        if plan.turn.unheard.is_set():
-            pump.cancel()
-        await asyncio.wait({pump})
-        if pump.cancelled():
-            _cut(plan)
-            # Whoever still listens does so because the service stops.
-            stopped = Unavailable("The service is stopping; the answer so far is stored.", retry_after=1)
-            return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=plan.turn.stopped or stopped)
-        if (error := pump.exception()) is not None:
-            log.error("a turn failed", exc_info=error)
-            known = error if isinstance(error, AppError) else GenerationFailed("The answer could not be made.")
-            return TurnEnd(status=TurnStatus.FAILED, usage=_usage(plan.turn), error=known)
-        return pump.result()
-
-    async def _pump(self, plan: TurnPlan, generation: Generation) -> TurnEnd:
-        turn, choices = plan.turn, plan.choices
-        async for event in generation.events():
-            if isinstance(event, Failed):
-                _cut(plan)
-                return TurnEnd(status=TurnStatus.FAILED, usage=_usage(turn), error=_failure(event))
-            if isinstance(event, PromptLogprobs):
-                if turn.echo is not None:
-                    turn.echo.push(event.logprobs)
-                continue
-            choice = choices[event.index]
-            if isinstance(event, Delta):
-                if turn.first_token_at is None:
-                    turn.first_token_at = now()
-                    turn.cached_tokens = event.cached_tokens
-                turn.completion_tokens += len(event.token_ids)
-                turn.append(choice.push(event))
-            else:
-                turn.append(choice.end(event))
-                turn.cached_tokens = event.cached_tokens
-            # The last may end before the engine does, at a stop string; to leave is to abort then.
-            if choice.finish_reason and all(each.finish_reason for each in choices):
-                return _completed(plan)
-        raise AssertionError("a generation's events end with its end")
 
     async def _settle(self, plan: TurnPlan, end: TurnEnd) -> TurnEnd:
         try:
@@ -181,32 +136,3 @@ def _refusal(error: Exception) -> Exception:
         case EngineUnavailable():
             return Unavailable(error.message, code="engine_unavailable", retry_after=error.retry_after)
     return error
-
-
-def _cut(plan: TurnPlan) -> None:
-    for choice in plan.choices:
-        plan.turn.append(choice.cut())
-
-
-def _completed(plan: TurnPlan) -> TurnEnd:
-    usage = Usage(
-        prompt_tokens=plan.turn.prompt_tokens,
-        cached_tokens=plan.turn.cached_tokens,
-        completion_tokens=sum(choice.tokens for choice in plan.choices),
-    )
-    reasons = tuple(choice.finish_reason or "" for choice in plan.choices)
-    return TurnEnd(status=TurnStatus.COMPLETED, usage=usage, finish_reasons=reasons)
-
-
-def _usage(turn: LiveTurn) -> Usage:
-    return Usage(
-        prompt_tokens=turn.prompt_tokens, cached_tokens=turn.cached_tokens, completion_tokens=turn.completion_tokens
-    )
-
-
-def _failure(event: Failed) -> AppError:
-    if event.retryable:
-        return Unavailable(event.message, code=event.kind, retry_after=1)
-    if event.kind == InvalidRequest.code:
-        return InvalidRequest(event.message)
-    return GenerationFailed(event.message, code=event.kind)

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from services.inference.circuit_breaker import CircuitBreaker
 from services.inference.engine import (
     End,
     EngineLimits,
@@ -52,6 +52,7 @@ class EngineClient:
         self._writer: asyncio.StreamWriter | None = None
         self._limits: EngineLimits | None = None
         self._ready = False
+        self._breaker = CircuitBreaker()
         self._detail = "The engine is starting."
         self._places: dict[str, _Place] = {}
 
@@ -59,7 +60,7 @@ class EngineClient:
     def limits(self) -> EngineLimits:
         """The limits of the engine that was last ready. Raises EngineUnavailable if none ever was."""
         if self._limits is None:
-            raise EngineUnavailable(self._detail, _RETRY_AFTER)
+            raise self._unavailable()
         return self._limits
 
     async def health(self) -> Health:
@@ -106,8 +107,8 @@ class EngineClient:
 
         Raises EngineOverloaded or EngineUnavailable.
         """
-        if not self._ready:
-            raise EngineUnavailable(self._detail, _RETRY_AFTER)
+        if not self._breaker.enter(request.id):
+            raise self._unavailable()
         place = _Place(request, self._send)
         self._places[request.id] = place
         try:
@@ -117,6 +118,12 @@ class EngineClient:
         finally:
             if self._places.pop(request.id, None) is place and not place.ended:
                 self._send(Abort(request.id))
+            self._breaker.leave(request.id, answered=place.answered_well)
+
+    def _unavailable(self) -> EngineUnavailable:
+        # There, and refused all the same: it is on trial.
+        detail = "The engine is being tried after it was lost; try again." if self._ready else self._detail
+        return EngineUnavailable(detail, self._breaker.retry_after)
 
     def _send(self, message: ToServer) -> None:
         if self._writer is None or self._writer.transport.is_closing():
@@ -141,16 +148,18 @@ class EngineClient:
                 self._detail = f"The model is being loaded: {stage}, {fraction:.0%}."
             case Ready(limits):
                 self._limits, self._ready = limits, True
+                self._breaker.came()
                 self._detail = "The engine is ready."
 
     def _disconnected(self) -> None:
         self._ready = False
+        self._breaker.lost()
         self._detail = "The engine is restarting."
         if self._writer is not None:
             self._writer.close()
             self._writer = None
         for place in self._places.values():
-            place.refuse(EngineUnavailable(self._detail, _RETRY_AFTER))
+            place.refuse(self._unavailable())
             place.push(Failed(place.id, "engine_lost", "The engine stopped before the end; try again.", retryable=True))
 
 
@@ -160,11 +169,11 @@ class _Place:
     def __init__(self, request: GenerationRequest, send_message: Callable[[ToServer], None]) -> None:
         self.id = request.id
         self.ended = False
+        self._last: Event | None = None
         self._answers = request.n
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._send = send_message
-        self._events: deque[Event] = deque()
-        self._arrived = asyncio.Event()
+        self._hear: Callable[[Event], None] | None = None
 
     async def answered(self, seconds: float) -> None:
         """Wait for the server's answer. Raises EngineOverloaded or EngineUnavailable."""
@@ -173,6 +182,11 @@ class _Place:
             await self.admitted
         finally:
             timer.cancel()
+
+    @property
+    def answered_well(self) -> bool:
+        """Whether something came, and nothing bad."""
+        return self._last is not None and not isinstance(self._last, Failed)
 
     def _give_up(self) -> None:
         # Not refused: should it be admitted later, the place has to be given back.
@@ -193,17 +207,15 @@ class _Place:
             return
         self._answers -= isinstance(event, End)
         self.ended = self._answers == 0 or isinstance(event, Failed)
-        self._events.append(event)
-        self._arrived.set()
+        self._last = event
+        if self._hear is not None:
+            self._hear(event)
 
-    async def events(self) -> AsyncIterator[Event]:
-        """Take up the place, and yield what is generated, until the last answer's End or Failed."""
-        if not self.ended:
+    def start(self, hear: Callable[[Event], None]) -> None:
+        """Take up the place; `hear` is called with what is generated, until the last answer's End or Failed."""
+        self._hear = hear
+        if self._last is None:
             self._send(Start(self.id))
-        while True:
-            while self._events:
-                yield self._events.popleft()
-            if self.ended:
-                return
-            self._arrived.clear()
-            await self._arrived.wait()
+        else:
+            # All that can come before the start: that the engine is gone.
+            hear(self._last)
