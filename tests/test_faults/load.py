@@ -27,6 +27,7 @@ class Load:
 
     def __init__(self, url: str, callers: Sequence[Caller], chance: random.Random) -> None:
         """One client for each of `callers`, in which a key may occur more than once."""
+        self.callers = callers
         self.attempts: list[Attempt] = []
         self._clients = [_Client(url, caller, random.Random(chance.random()), self.attempts) for caller in callers]
 
