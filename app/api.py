@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--instance", required=True)
     arguments = parser.parse_args()
     settings = load_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     app = create_app(
         settings,
         secret=load_secret(settings),
@@ -44,6 +44,8 @@ def main() -> None:
         lifespan="on",
         root_path=settings.root_path,
         log_config=None,
+        # RequestId's has the duration, and no queries.
+        access_log=False,
         server_header=False,
         proxy_headers=True,
         forwarded_allow_ips=settings.trusted_proxies,

@@ -151,6 +151,9 @@ class Settings(BaseSettings):
         None, description="Zone of `time` in `/chat` answers and of times without an offset. Default: the machine's."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="How it is written; `auto`: as text on a terminal, elsewhere a JSON object on each line."
+    )
 
     @field_validator("secret", "bootstrap_api_key")
     @classmethod

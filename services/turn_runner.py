@@ -5,6 +5,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from structlog.contextvars import bind_contextvars
+
 from app.common.errors import AppError, GenerationFailed, InvalidRequest, Unavailable
 from database.clock import now
 from database.models import TurnStatus
@@ -64,6 +66,7 @@ class TurnRunner:
         Raises Conflict if another turn of the conversation runs, Unavailable without an engine, a place or a database.
         """
         turn = plan.turn
+        bind_contextvars(turn_id=turn.id)
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # The task belongs to the service: a caller that leaves must not tear it down between two writes.
         task = asyncio.create_task(self._run(plan, accepted))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from structlog.contextvars import bind_contextvars
 
 from app.common.errors import Forbidden
 from app.controller.provided import provided
@@ -33,6 +34,7 @@ class Require:
         """Raises Unauthenticated or Forbidden."""
         authentication = (await provided(request)).authentication
         principal = await authentication.authenticate(bearer.credentials if bearer else header)
+        bind_contextvars(tenant_id=principal.tenant_id)
         if self.scope not in principal.scopes:
             raise Forbidden(f"The API key lacks the scope {self.scope.value!r}.")
         return principal
@@ -68,6 +70,7 @@ async def _listener(
     token, key = query.token, bearer.credentials if bearer else header
     if key is None and token is not None:
         tenant_id = await here.stream_access.tenant(token, message_id)
+        bind_contextvars(tenant_id=tenant_id)
         return ListenerOf(tenant_id, lambda: here.stream_access.tenant(token, message_id))
     principal = await Require(Scope.CHAT)(request, bearer, header)
     return ListenerOf(principal.tenant_id, lambda: here.authentication.authenticate(key))

@@ -176,7 +176,7 @@ class EngineServer:
                 continue
             steps[connection].append(event)
             if isinstance(event, Failed):
-                log.warning("a generation failed: %s: %s", event.kind, event.message)
+                log.warning("a generation failed: %s: %s", event.kind, event.message, extra={"turn_id": event.id})
                 self._free(connection, event.id)
             elif isinstance(event, End):
                 connection.started[event.id] -= 1
