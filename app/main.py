@@ -38,8 +38,13 @@ from app.controller.body_limit import BodyLimit
 from app.controller.cors import allow_origins
 from app.controller.description import describe
 from app.controller.entrance import Entrance
+from app.controller.http_metrics import HttpMetrics
+from app.controller.metrics_controller import metrics_router
 from app.controller.provided import Provided
 from app.controller.request_id import RequestId
+from app.engine_metrics import EngineMetrics
+from app.event_loop import EventLoopLag
+from app.metrics import new_registry
 from app.settings import Settings
 from app.version import NAME, VERSION
 from database.engine import create_engine
@@ -66,6 +71,7 @@ from services.token_service import TokenService
 from services.turn_follower import TurnFollower
 from services.turn_journal import TurnJournal
 from services.turn_log import TurnLog
+from services.turn_metrics import TurnMetrics
 from services.turn_runner import TurnRunner
 from services.turn_watch import TurnWatch
 from services.usage_service import UsageService
@@ -109,6 +115,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         engine_socket: where the engine listens, or will.
         instance: names this process's leases; no other living process may have the same.
     """
+    registry = new_registry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
@@ -116,7 +123,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         engine = EngineClient(engine_socket)
         lease = timedelta(seconds=settings.lease_seconds)
         turn_log = TurnLog(database, owner=instance, lease=lease)
-        runner = TurnRunner(engine, turn_log)
+        runner = TurnRunner(engine, turn_log, TurnMetrics(registry))
         recovery = RecoveryService(database, turn_log, runner, lease=lease)
         # A database that is being copied can be served, to be read; the recovery is tried again later.
         with suppress(ReadOnly):
@@ -126,7 +133,9 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         journal = TurnJournal(database, runner)
         watch = TurnWatch(database, runner, owner=instance)
         retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
-        background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention, journal, watch)]
+        registry.register(EngineMetrics(engine, provided.chat))
+        lag = EventLoopLag(registry)
+        background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention, journal, watch, lag)]
         try:
             yield State(provided=provided)
         finally:
@@ -151,12 +160,14 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
     )
     for controller in _CONTROLLERS:
         app.include_router(controller.router)
+    if settings.metrics != "off":
+        app.include_router(metrics_router(registry, settings.metrics_token))
     install_handlers(app)
     describe(app)
     app.add_middleware(Entrance)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     allow_origins(app, settings.origins)
-    app.add_middleware(RequestId)
+    app.add_middleware(RequestId, metrics=HttpMetrics(registry))
     return app
 
 

@@ -155,7 +155,16 @@ class Settings(BaseSettings):
         "auto", description="How it is written; `auto`: as text on a terminal, elsewhere a JSON object on each line."
     )
 
-    @field_validator("secret", "bootstrap_api_key")
+    metrics: Literal["off", "token", "open"] = Field(
+        "off",
+        description="Whether `/metrics` is there for Prometheus: `token` for whoever brings `CHATGLM_METRICS_TOKEN`, "
+        "`open` for whoever reaches the port.",
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="At least 32 characters, sent as `Authorization: Bearer …`; with `CHATGLM_METRICS=token`."
+    )
+
+    @field_validator("secret", "bootstrap_api_key", "metrics_token")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 32:
@@ -205,6 +214,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}SECRET must be set with PostgreSQL: replicas with secrets of their own refuse keys"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _token_is_wanted(self) -> "Settings":
+        if (self.metrics == "token") != (self.metrics_token is not None):
+            raise ValueError(f"{PREFIX}METRICS=token and {PREFIX}METRICS_TOKEN go together")
         return self
 
     @property

@@ -23,6 +23,7 @@ from services.inference.engine import (
 )
 from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.turn_log import TurnLog, TurnOpening
+from services.turn_metrics import TurnMetrics
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,10 @@ class TurnPlan:
 class TurnRunner:
     """Owns the turns of this process from their first row to their last event."""
 
-    def __init__(self, engine: Engine, turn_log: TurnLog) -> None:
+    def __init__(self, engine: Engine, turn_log: TurnLog, metrics: TurnMetrics | None = None) -> None:
         self._engine = engine
         self._log = turn_log
+        self._metrics = metrics or TurnMetrics()
         self._running: dict[str, tuple[TurnPlan, asyncio.Task[None]]] = {}
 
     @property
@@ -108,7 +110,10 @@ class TurnRunner:
             log.exception("a turn broke")
         failure = GenerationFailed("The answer could not be made.")
         end = end or TurnEnd(status=TurnStatus.FAILED, usage=_usage(plan.turn), error=failure)
-        plan.turn.end(await self._settle(plan, end))
+        end = await self._settle(plan, end)
+        seconds = (now() - plan.turn.created_at).total_seconds()
+        self._metrics.ended(plan.opening.model, end, seconds)
+        plan.turn.end(end)
 
     async def _generate(self, plan: TurnPlan, generation: Generation) -> TurnEnd:
         pump = asyncio.create_task(self._pump(plan, generation))

@@ -1,5 +1,6 @@
 """Who may call: the only place that reads the Authorization header."""
 
+import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,7 +9,7 @@ from fastapi import Depends, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from structlog.contextvars import bind_contextvars
 
-from app.common.errors import Forbidden
+from app.common.errors import Forbidden, Unauthenticated
 from app.controller.provided import provided
 from schemas.chat_schema import StreamQuery
 from schemas.text import Id
@@ -38,6 +39,19 @@ class Require:
         if self.scope not in principal.scopes:
             raise Forbidden(f"The API key lacks the scope {self.scope.value!r}.")
         return principal
+
+
+class RequireToken:
+    """A dependency: whoever calls has this token, which is no API key: it is wanted while no database can be asked."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    async def __call__(self, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+        """Raises Unauthenticated."""
+        given = bearer.credentials if bearer else ""
+        if not hmac.compare_digest(given.encode(), self._token):
+            raise Unauthenticated("The token of CHATGLM_METRICS_TOKEN is wanted.")
 
 
 async def chat_caller(request: Request) -> Principal:

@@ -7,12 +7,13 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from app.controller.http_metrics import HttpMetrics
 from database.identifier import new_id
 
 HEADER = "x-request-id"
 DURATION = "openai-processing-ms"
 # Asked every few seconds, by machines.
-_UNLOGGED = ("/healthz", "/readyz")
+_UNLOGGED = ("/healthz", "/readyz", "/metrics")
 
 log = logging.getLogger("app.access")
 
@@ -21,11 +22,12 @@ class RequestId:
     """Gives each request an id: `request.state.request_id` inside, a header of the answer outside, a field in the log.
 
     Another header says after how many milliseconds the answer began. When it has ended, the log gets a line: without
-    the query, which may hold what was said, or a token.
+    the query, which may hold what was said, or a token; with what is put into `request.state.noted`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
         self.app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, with an id."""
@@ -33,7 +35,8 @@ class RequestId:
             await self.app(scope, receive, send)
             return
         request_id, began, status = new_id(), time.monotonic(), 0
-        scope.setdefault("state", {})["request_id"] = request_id
+        noted: dict[str, object] = {}
+        scope.setdefault("state", {}).update({"request_id": request_id, "noted": noted})
         # A request that came on the heels of another is handled in that one's context.
         clear_contextvars()
         bind_contextvars(request_id=request_id)
@@ -50,8 +53,9 @@ class RequestId:
         try:
             await self.app(scope, receive, with_header)
         finally:
-            if not scope["path"].endswith(_UNLOGGED):
-                log.info("request", extra=_told(scope, status, time.monotonic() - began))
+            self._metrics.answered(scope, status, noted)
+            if status == 401 or not scope["path"].endswith(_UNLOGGED):
+                log.info("request", extra=_told(scope, status, time.monotonic() - began) | noted)
 
 
 def _told(scope: Scope, status: int, seconds: float) -> dict[str, object]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from time import monotonic
 
 from services.inference.engine import (
     End,
@@ -17,10 +18,13 @@ from services.inference.engine import (
     GenerationRequest,
     Health,
 )
+from services.inference.generation_times import GenerationTimes, Stopwatch
+from services.inference.occupancy import Occupancy
 from services.inference.wire import (
     Abort,
     Admit,
     Admitted,
+    Alive,
     Loading,
     Ready,
     Refused,
@@ -42,9 +46,16 @@ log = logging.getLogger(__name__)
 
 
 class EngineClient:
-    """An `Engine` on the other end of a Unix socket. `run` keeps the connection; everything else uses it."""
+    """An `Engine` on the other end of a Unix socket. `run` keeps the connection; everything else uses it.
+
+    Attributes:
+        occupancy: what the engine was doing a moment ago; nothing while it is not there.
+        times: of this process's generations.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.occupancy = Occupancy()
+        self.times = GenerationTimes()
         self._path = path
         self._writer: asyncio.StreamWriter | None = None
         self._limits: EngineLimits | None = None
@@ -58,6 +69,11 @@ class EngineClient:
         if self._limits is None:
             raise EngineUnavailable(self._detail, _RETRY_AFTER)
         return self._limits
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the engine can answer now."""
+        return self._ready
 
     async def health(self) -> Health:
         """Whether the engine can answer now, and if not, what it does instead."""
@@ -91,7 +107,7 @@ class EngineClient:
         """
         if not self._ready:
             raise EngineUnavailable(self._detail, _RETRY_AFTER)
-        place = _Place(request, self._send)
+        place = _Place(request, self._send, Stopwatch(self.times, request.n))
         self._places[request.id] = place
         try:
             self._send(Admit(request))
@@ -111,9 +127,7 @@ class EngineClient:
     def _handle(self, message: ToClient) -> None:
         match message:
             case Step(events):
-                for event in events:
-                    if (place := self._places.get(event.id)) is not None:
-                        place.push(event)
+                self._step(events)
             case Admitted(request_id):
                 if (place := self._places.get(request_id)) is not None:
                     place.accept()
@@ -125,9 +139,19 @@ class EngineClient:
             case Ready(limits):
                 self._limits, self._ready = limits, True
                 self._detail = "The engine is ready."
+            case Alive(occupancy):
+                self.occupancy = occupancy or Occupancy()
+
+    def _step(self, events: list[Event]) -> None:
+        at = monotonic()
+        for event in events:
+            if (place := self._places.get(event.id)) is not None:
+                place.stopwatch.hear(event, at)
+                place.push(event)
 
     def _disconnected(self) -> None:
         self._ready = False
+        self.occupancy = Occupancy()
         self._detail = "The engine is restarting."
         if self._writer is not None:
             self._writer.close()
@@ -140,8 +164,11 @@ class EngineClient:
 class _Place:
     """One place in the queue, and the events that arrive for it."""
 
-    def __init__(self, request: GenerationRequest, send_message: Callable[[ToServer], None]) -> None:
+    def __init__(
+        self, request: GenerationRequest, send_message: Callable[[ToServer], None], stopwatch: Stopwatch
+    ) -> None:
         self.id = request.id
+        self.stopwatch = stopwatch
         self.ended = False
         self._answers = request.n
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -182,6 +209,7 @@ class _Place:
     async def events(self) -> AsyncIterator[Event]:
         """Take up the place, and yield what is generated, until the last answer's End or Failed."""
         if not self.ended:
+            self.stopwatch.started = monotonic()
             self._send(Start(self.id))
         while True:
             while self._events:

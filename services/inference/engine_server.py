@@ -5,12 +5,16 @@ import logging
 from collections import defaultdict
 from pathlib import Path
 
+from msgspec import structs
+
 from services.inference.engine import End, EngineCore, Event, Failed
+from services.inference.occupancy import Occupancy
 from services.inference.places import Places
 from services.inference.wire import (
     Abort,
     Admit,
     Admitted,
+    Alive,
     Loading,
     Ready,
     Refused,
@@ -25,6 +29,7 @@ from services.inference.wire import (
 
 _LARGEST_BACKLOG = 64 * 1024 * 1024
 _RETRY_AFTER = 1.0
+_BEAT_SECONDS = 0.5
 # Tokens of a place, where it is not said how many may wait: prompt and answer of a typical request, twice.
 _PLACE_TOKENS = 2048
 
@@ -72,15 +77,19 @@ class EngineServer:
         self._owners: dict[str, _Connection] = {}
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
+        self._beating: asyncio.Task[None] | None = None
 
     async def listen(self, path: Path) -> None:
         """Accept connections; the process's umask says who may open the socket."""
         self._server = await asyncio.start_unix_server(self._serve, path)
+        self._beating = asyncio.create_task(self._beat())
 
     async def close(self) -> None:
         """Stop listening, drop the connections, stop the core."""
         if self._server is not None:
             self._server.close()
+        if self._beating is not None:
+            self._beating.cancel()
         for connection in list(self._connections):
             connection.writer.transport.abort()
         # Torn down by the end of the loop instead, they would end in tracebacks.
@@ -103,6 +112,20 @@ class EngineServer:
         core.start(self._emit)
         for connection in self._connections:
             connection.send(Ready(core.limits))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS)
+            alive = Alive(self._occupancy())
+            for connection in self._connections:
+                connection.send(alive)
+
+    def _occupancy(self) -> Occupancy | None:
+        if self._core is None:
+            return None
+        admitted = sum(len(connection.admitted) for connection in self._connections)
+        core = self._core.occupancy
+        return structs.replace(core, waiting=core.waiting + admitted)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(writer)

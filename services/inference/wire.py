@@ -1,7 +1,8 @@
 """What the API's process and the engine's say to each other: length-prefixed msgpack on a Unix socket.
 
 The client sends Admit, then Start or Abort. The server sends Loading until Ready, answers each Admit with Admitted or
-Refused, and sends one Step for each step of the engine, with all events of that connection.
+Refused, sends one Step for each step of the engine, with all events of that connection, and says now and then that it
+is Alive.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from msgspec import DecodeError, Struct
 from msgspec.msgpack import Decoder, Encoder
 
 from services.inference.engine import EngineLimits, Event, GenerationRequest
+from services.inference.occupancy import Occupancy
 
 LARGEST_FRAME = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
@@ -68,8 +70,14 @@ class Step(Struct, frozen=True, tag=True):
     events: list[Event]
 
 
+class Alive(Struct, frozen=True, tag=True):
+    """The server's process runs, and what its engine is doing; None until there is one."""
+
+    occupancy: Occupancy | None
+
+
 ToServer = Admit | Start | Abort
-ToClient = Loading | Ready | Admitted | Refused | Step
+ToClient = Loading | Ready | Admitted | Refused | Step | Alive
 
 _Message = TypeVar("_Message")
 _encoder = Encoder()

@@ -25,6 +25,7 @@ from services.inference.native.admission import fault
 from services.inference.native.answers import Answers, Compiled, Compiler
 from services.inference.native.scheduler import Scheduler
 from services.inference.native.sequence import Chunk, Drawn, Sequence
+from services.inference.occupancy import Occupancy
 
 _log = logging.getLogger(__name__)
 _EXIT_STATUS = 70
@@ -93,6 +94,11 @@ class NativeCore:
     def limits(self) -> EngineLimits:
         """The model's limits."""
         return self._limits
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """Who runs and waits."""
+        return self._scheduler.occupancy
 
     @property
     def idle(self) -> bool:
@@ -232,8 +238,9 @@ class NativeCore:
         self._scheduler.done(chunk)
         stopped = token in request.sampling.stop_ids or (matcher is not None and token in matcher.stop_ids)
         if not stopped and request.max_tokens:
-            cached = sequence.cached if len(sequence.output) == 1 else 0
-            yield Delta(request.id, [token], sequence.index, None if logprobs is None else [logprobs], cached)
+            first = len(sequence.output) == 1
+            began = (sequence.cached, sequence.queued) if first else (0, 0.0)
+            yield Delta(request.id, [token], sequence.index, None if logprobs is None else [logprobs], *began)
         if request.n > 1 and sequence.index == 0 and len(sequence.output) == 1:
             self._answers.branch(sequence)
         met = stopped or (matcher is not None and matcher.ended)

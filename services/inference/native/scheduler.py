@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import monotonic
 
 from services.inference.engine import GenerationRequest
 from services.inference.native.block_manager import BlockManager
 from services.inference.native.fairness import Turns
 from services.inference.native.sequence import Chunk, Matcher, Sequence
 from services.inference.native.tenants import Tenants
+from services.inference.occupancy import Occupancy
 
 _QUANTUM = 256
 
@@ -57,11 +59,23 @@ class Scheduler:
         self._turns = Turns(_QUANTUM)
         self._tenants = Tenants()
         self._stood_up: set[Sequence] = set()
+        self._prefix_queries = self._prefix_hits = 0
 
     @property
     def idle(self) -> bool:
         """Whether nobody runs or waits."""
         return not self._tenants.running and not self._tenants.waiting
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """Who runs and waits, and what is in the cache. May be asked from any thread."""
+        return Occupancy(
+            running=len(self._tenants.running),
+            waiting=len(self._tenants.waiting),
+            cache_usage=1 - self._blocks.free / self._blocks.count,
+            prefix_queries=self._prefix_queries,
+            prefix_hits=self._prefix_hits,
+        )
 
     @property
     def running(self) -> list[Sequence]:
@@ -224,10 +238,16 @@ class Scheduler:
         sequence.published = len(shared)
         sequence.computed = len(shared) * size
         if sequence.cached < 0:
-            sequence.cached = sequence.computed
+            self._seat_first(sequence)
         sequence.slot = self._free_slots.pop()
         sequence.seatings += 1
         return True
+
+    def _seat_first(self, sequence: Sequence) -> None:
+        sequence.cached = sequence.computed
+        sequence.queued = monotonic() - sequence.arrived
+        self._prefix_queries += len(sequence.request.prompt_ids)
+        self._prefix_hits += sequence.cached
 
     def _over_share(self, sequence: Sequence) -> list[Sequence]:
         """Who has to give up a seat so that a tenant gets one that is its by right: the last first, if it helps."""

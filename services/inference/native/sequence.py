@@ -2,6 +2,7 @@
 
 import secrets
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Protocol
 
 from services.inference.engine import GenerationRequest, TokenLogprobs
@@ -52,6 +53,8 @@ class Sequence:
         computed: tokens whose keys and values are in the cache, or will be after the steps that are under way.
         drawing: tokens that steps under way will draw.
         cached: prompt tokens that were found in the cache when it first ran; -1 before that.
+        arrived: when it came, in monotonic seconds.
+        queued: how many seconds it had waited when it first ran.
         scored: tokens of the prompt whose successor's log-probability has arrived.
         published: blocks that others may share.
         seatings: how often it was given a slot.
@@ -68,6 +71,8 @@ class Sequence:
     computed: int = 0
     drawing: int = 0
     cached: int = -1
+    arrived: float = field(default_factory=monotonic)
+    queued: float = 0.0
     scored: int = 0
     published: int = 0
     seatings: int = 0

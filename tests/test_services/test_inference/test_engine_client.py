@@ -20,6 +20,7 @@ from services.inference.engine import (
 )
 from services.inference.engine_client import EngineClient
 from services.inference.engine_server import EngineServer
+from services.inference.occupancy import Occupancy
 from services.inference.wire import Ready, send
 
 LIMITS = EngineLimits(model="steps", context_window=100, vocabulary=300, tokenizer="", max_running=1)
@@ -34,6 +35,10 @@ class SteppedCore:
         self.running: dict[str, int] = {}
         self.aborted: list[str] = []
         self._emit: Callable[[list[Event]], None] = print
+
+    @property
+    def occupancy(self) -> Occupancy:
+        return Occupancy(running=len(self.running), waiting=3)
 
     def start(self, emit: Callable[[list[Event]], None]) -> None:
         self._emit = emit

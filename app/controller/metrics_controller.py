@@ -1,0 +1,18 @@
+"""What Prometheus reads."""
+
+from fastapi import APIRouter, Depends, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from pydantic import SecretStr
+
+from app.controller.auth import RequireToken
+
+
+def metrics_router(registry: CollectorRegistry, token: SecretStr | None) -> APIRouter:
+    """The route, for whoever has this token; None for everybody."""
+    router = APIRouter(dependencies=[] if token is None else [Depends(RequireToken(token.get_secret_value()))])
+
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
