@@ -9,6 +9,7 @@ from typing import TypedDict
 from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from app.common.errors import ReadOnly
 from app.common.handlers import install_handlers
@@ -158,6 +159,12 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         strict_content_type=False,
         lifespan=lifespan,
     )
+    _add_routes(app, settings, registry)
+    return app
+
+
+def _add_routes(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
+    """The routes, and what every request goes through before it comes to one: the last of that first."""
     for controller in _CONTROLLERS:
         app.include_router(controller.router)
     if settings.metrics != "off":
@@ -168,7 +175,6 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     allow_origins(app, settings.origins)
     app.add_middleware(RequestId, metrics=HttpMetrics(registry))
-    return app
 
 
 async def cancel_turns(app: FastAPI) -> None:

@@ -1,6 +1,6 @@
 """Which tokens of which requests the next step computes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 
@@ -41,13 +41,20 @@ class Scheduler:
             the running answers waiting.
         max_step_scores: of them, tokens of prompts whose log-probabilities are wanted; None for no other bound. Each
             takes memory for the whole vocabulary.
+        clock: seconds, to tell how long a request has waited.
 
     Raises:
         ValueError: `max_step_tokens` leaves no place for a prompt beside `max_running` answers.
     """
 
     def __init__(
-        self, blocks: BlockManager, *, max_running: int, max_step_tokens: int, max_step_scores: int | None = None
+        self,
+        blocks: BlockManager,
+        *,
+        max_running: int,
+        max_step_tokens: int,
+        max_step_scores: int | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         if not 1 <= max_running < max_step_tokens:
             raise ValueError(f"needs 1 <= max_running ({max_running}) < max_step_tokens ({max_step_tokens})")
@@ -59,6 +66,7 @@ class Scheduler:
         self._turns = Turns(_QUANTUM)
         self._tenants = Tenants()
         self._stood_up: set[Sequence] = set()
+        self._clock = clock
         self._prefix_queries = self._prefix_hits = 0
 
     @property
@@ -93,7 +101,7 @@ class Scheduler:
         Raises:
             ValueError: it can never fit the cache, or its id is in use.
         """
-        sequence = Sequence(request, matcher=matcher)
+        sequence = Sequence(request, matcher=matcher, arrived=self._clock())
         if self._blocks.blocks_for(sequence.span) > self._blocks.count:
             raise ValueError(f"{sequence.span} tokens do not fit {self._blocks.count} blocks of {self._blocks.size}")
         if request.id in self._tenants:
@@ -238,16 +246,12 @@ class Scheduler:
         sequence.published = len(shared)
         sequence.computed = len(shared) * size
         if sequence.cached < 0:
-            self._seat_first(sequence)
+            sequence.cached, sequence.queued = sequence.computed, self._clock() - sequence.arrived
+            self._prefix_queries += len(sequence.request.prompt_ids)
+            self._prefix_hits += sequence.cached
         sequence.slot = self._free_slots.pop()
         sequence.seatings += 1
         return True
-
-    def _seat_first(self, sequence: Sequence) -> None:
-        sequence.cached = sequence.computed
-        sequence.queued = monotonic() - sequence.arrived
-        self._prefix_queries += len(sequence.request.prompt_ids)
-        self._prefix_hits += sequence.cached
 
     def _over_share(self, sequence: Sequence) -> list[Sequence]:
         """Who has to give up a seat so that a tenant gets one that is its by right: the last first, if it helps."""

@@ -2,7 +2,6 @@
 
 import secrets
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Protocol
 
 from services.inference.engine import GenerationRequest, TokenLogprobs
@@ -71,7 +70,7 @@ class Sequence:
     computed: int = 0
     drawing: int = 0
     cached: int = -1
-    arrived: float = field(default_factory=monotonic)
+    arrived: float = 0.0
     queued: float = 0.0
     scored: int = 0
     published: int = 0
