@@ -121,7 +121,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         database = Database(create_engine(settings.database, pool_size=settings.database_pool))
-        engine = EngineClient(engine_socket)
+        engine = EngineClient(engine_socket, silence=settings.engine_silence)
         lease = timedelta(seconds=settings.lease_seconds)
         turn_log = TurnLog(database, owner=instance, lease=lease)
         runner = TurnRunner(engine, turn_log, TurnMetrics(registry))

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from database.engine import database_url
+from services.inference.pulse import LONGEST_SILENCE
 
 PREFIX = "CHATGLM_"
 ENV_FILE = ".env"
@@ -118,6 +119,13 @@ class Settings(BaseSettings):
         description="Tokens, prompts and longest answers, of all requests that run or wait; a request beyond that is "
         "refused (503) unless it is the only one. Default: 2,048 for each request that may run or wait.",
     )
+    step_seconds: float | None = Field(
+        None,
+        ge=2,
+        le=86_400,
+        description="After how long without a step the engine counts as hung while it has work: it is killed and "
+        "started again. Default: 120 on a GPU, 600 on a CPU.",
+    )
     queue_seconds: float = Field(30.0, gt=0, le=3600, description="Longest wait for a place, in seconds.")
     unheard_seconds: float = Field(
         600.0,
@@ -221,6 +229,11 @@ class Settings(BaseSettings):
         if (self.metrics == "token") != (self.metrics_token is not None):
             raise ValueError(f"{PREFIX}METRICS=token and {PREFIX}METRICS_TOKEN go together")
         return self
+
+    @property
+    def engine_silence(self) -> float:
+        """Seconds without any sign of life of the engine's process after which it counts as lost."""
+        return min(LONGEST_SILENCE, self.step_seconds or LONGEST_SILENCE)
 
     @property
     def former_secrets(self) -> list[bytes]:

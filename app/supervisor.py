@@ -1,26 +1,21 @@
 """The service's processes, the engine's and the API's: each is restarted when it dies, neither by the other's death."""
 
 import asyncio
-import logging
 import os
 import signal
 import socket
 import sys
 import tempfile
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from app.child_process import ChildProcess
 from app.instance import Instance
 from app.settings import Settings
+from services.inference.pulse import engine_hangs
 
-log = logging.getLogger(__name__)
-
-# The engine exits with this (sysexits' EX_CONFIG) when trying again cannot help: no such model, say.
-UNUSABLE = 78
-_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
-_STEADY_SECONDS = 60.0
+# Besides the time that running answers may take.
 _KILL_AFTER = 10.0
 # What the kernel takes, in bytes.
 _LONGEST_SOCKET_PATH = 107
@@ -35,7 +30,7 @@ class Supervisor:
         self._instance = instance
         self._stopping = asyncio.Event()
         self._status = 0
-        self._children: dict[str, Process] = {}
+        self._api: ChildProcess | None = None
 
     async def run(self, prepare: Callable[[], Awaitable[None]]) -> int:
         """Start, supervise, stop: the API first, so that running answers still have their engine.
@@ -45,21 +40,37 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(number, self._told_to_stop)
         keepers = []
         with self._engine_socket() as path:
+            engine = ChildProcess(
+                "engine", self._engine_command(path), hangs=lambda: engine_hangs(path, self._settings.engine_silence)
+            )
             try:
                 if self._settings.engine_socket is None:
-                    keepers.append(asyncio.create_task(self._keep("engine", self._engine_command(path))))
+                    keepers.append(asyncio.create_task(self._keep(engine)))
                 await prepare()
-                keepers.append(asyncio.create_task(self._keep("api", self._api_command(path))))
+                inherited = (self._listener.fileno(), self._instance.lock)
+                self._api = ChildProcess("api", self._api_command(path), pass_fds=inherited)
+                keepers.append(asyncio.create_task(self._keep(self._api)))
                 await self._stopping.wait()
             finally:
                 self._stopping.set()
-                for name in ("api", "engine"):
-                    await self._stop(name)
+                if self._api is not None:
+                    await self._api.stop(self._settings.shutdown_seconds + _KILL_AFTER)
+                await engine.stop(_KILL_AFTER)
                 await asyncio.gather(*keepers)
         return self._status
+
+    def _told_to_stop(self) -> None:
+        if self._stopping.is_set() and self._api is not None:
+            self._api.hurry(_KILL_AFTER)
+        self._stopping.set()
+
+    async def _keep(self, child: ChildProcess) -> None:
+        if not await child.keep():
+            self._status = 1
+            self._stopping.set()
 
     @contextmanager
     def _engine_socket(self) -> Iterator[Path]:
@@ -69,56 +80,6 @@ class Supervisor:
             return
         with tempfile.TemporaryDirectory(prefix="chatglm-") as directory:
             yield Path(directory) / "engine.sock"
-
-    async def _keep(self, name: str, command: list[str]) -> None:
-        backoff = _FIRST_BACKOFF
-        while not self._stopping.is_set():
-            started = asyncio.get_running_loop().time()
-            status = await self._run_child(name, command)
-            if self._stopping.is_set():
-                return
-            if name == "engine" and status == UNUSABLE:
-                self._status = 1
-                self._stopping.set()
-                return
-            if asyncio.get_running_loop().time() - started > _STEADY_SECONDS:
-                backoff = _FIRST_BACKOFF
-            log.error("the %s stopped with status %s; it is started again in %.1f s", name, status, backoff)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), backoff)
-            backoff = min(backoff * 2, _LONGEST_BACKOFF)
-
-    async def _run_child(self, name: str, command: list[str]) -> int | None:
-        """Run a child to its end; its exit status, or None if it could not even be started."""
-        try:
-            child = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=PIPE,
-                pass_fds=[self._listener.fileno(), self._instance.lock] if name == "api" else [],
-                # A Ctrl-C is for the supervisor, which stops the children in order.
-                start_new_session=True,
-            )
-        except OSError:
-            log.exception("the %s could not be started", name)
-            return None
-        self._children[name] = child
-        if self._stopping.is_set():
-            # Told to stop while the child was being made, when nobody could tell the child.
-            child.terminate()
-        status = await child.wait()
-        del self._children[name]
-        return status
-
-    async def _stop(self, name: str) -> None:
-        child = self._children.get(name)
-        if child is None:
-            return
-        child.terminate()
-        try:
-            await asyncio.wait_for(child.wait(), self._settings.shutdown_seconds + _KILL_AFTER)
-        except TimeoutError:
-            log.error("the %s does not stop; it is killed", name)
-            child.kill()
 
     def _api_command(self, path: Path) -> list[str]:
         arguments = {"fd": self._listener.fileno(), "engine-socket": path, "instance": self._instance.id}
@@ -132,6 +93,7 @@ class Supervisor:
             "max-running": settings.max_running,
             "max-queued": settings.max_queued,
             "max-queued-tokens": settings.max_queued_tokens,
+            "step-seconds": settings.step_seconds,
             "model": settings.model,
             "revision": settings.model_revision,
             "cache-dir": settings.cache_dir,

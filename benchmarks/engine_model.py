@@ -11,7 +11,7 @@ from services.inference.native.block_manager import BlockManager
 from services.inference.native.core import NativeCore
 from services.inference.native.device import device_runner
 from services.inference.native.paged import Backend
-from services.inference.native.runner import unrecoverable
+from services.inference.native.runner import damage
 from services.inference.native.scheduler import Scheduler
 
 # Without it random logits are so flat that top_p keeps most of the vocabulary.
@@ -102,4 +102,4 @@ def device_core(
     )
     limits = EngineLimits(model="shape", context_window=window, vocabulary=vocabulary, tokenizer="")
     scheduler = Scheduler(manager, max_running=seats, max_step_tokens=step_tokens, max_step_scores=512)
-    return NativeCore(runner, scheduler, limits, unrecoverable=unrecoverable)
+    return NativeCore(runner, scheduler, limits, damage=damage)

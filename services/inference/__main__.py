@@ -114,6 +114,7 @@ def _build(arguments: argparse.Namespace, report: Callable[[float, str], None]) 
             max_running=arguments.max_running,
             device=arguments.device,
             attention=arguments.attention,
+            step_seconds=arguments.step_seconds,
             progress=report,
         )
     except ModelError as error:
@@ -140,6 +141,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--max-running", type=int, default=None, help="answers generated at once")
     parser.add_argument("--max-queued", type=int, default=64, help="requests that may wait")
     parser.add_argument("--max-queued-tokens", type=int, default=None, help="of what runs and waits, answers included")
+    parser.add_argument("--step-seconds", type=float, default=None, help="longest step before it counts as hung")
     parser.add_argument("--model", default="auto", help="a directory, a hub id, auto or demo")
     parser.add_argument("--revision", default=None, help="branch, tag or commit of a hub id")
     parser.add_argument("--cache-dir", type=Path, default=Path("cache"), help="where a converted model is kept")

@@ -20,6 +20,7 @@ from services.inference.engine import (
 )
 from services.inference.generation_times import GenerationTimes, Stopwatch
 from services.inference.occupancy import Occupancy
+from services.inference.pulse import LONGEST_SILENCE, Pulse
 from services.inference.wire import (
     Abort,
     Admit,
@@ -53,10 +54,12 @@ class EngineClient:
         times: of this process's generations.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, silence: float = LONGEST_SILENCE) -> None:
+        """`silence`: seconds without a word after which the engine counts as lost."""
         self.occupancy = Occupancy()
         self.times = GenerationTimes()
         self._path = path
+        self._silence = silence
         self._writer: asyncio.StreamWriter | None = None
         self._limits: EngineLimits | None = None
         self._ready = False
@@ -88,8 +91,7 @@ class EngineClient:
                 await asyncio.sleep(_RECONNECT_SECONDS)
                 continue
             try:
-                while True:
-                    self._handle(await receive_from_server(reader))
+                await self._listen(reader, self._writer.transport)
             except WireError:
                 log.warning("the connection to the engine is lost")
             except Exception:
@@ -98,6 +100,21 @@ class EngineClient:
             finally:
                 self._disconnected()
             await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _listen(self, reader: asyncio.StreamReader, transport: asyncio.WriteTransport) -> None:
+        pulse = Pulse(self._silence)
+        watching = asyncio.create_task(self._watch(pulse, transport))
+        try:
+            while True:
+                self._handle(await receive_from_server(reader))
+                pulse.beat()
+        finally:
+            watching.cancel()
+
+    async def _watch(self, pulse: Pulse, transport: asyncio.WriteTransport) -> None:
+        await pulse.stopped()
+        log.error("the engine has not said a word for %g s; it counts as lost", self._silence)
+        transport.abort()
 
     @asynccontextmanager
     async def admit(self, request: GenerationRequest) -> AsyncIterator["_Place"]:

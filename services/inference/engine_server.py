@@ -10,6 +10,7 @@ from msgspec import structs
 from services.inference.engine import End, EngineCore, Event, Failed
 from services.inference.occupancy import Occupancy
 from services.inference.places import Places
+from services.inference.pulse import BEAT_SECONDS
 from services.inference.wire import (
     Abort,
     Admit,
@@ -29,7 +30,6 @@ from services.inference.wire import (
 
 _LARGEST_BACKLOG = 64 * 1024 * 1024
 _RETRY_AFTER = 1.0
-_BEAT_SECONDS = 0.5
 # Tokens of a place, where it is not said how many may wait: prompt and answer of a typical request, twice.
 _PLACE_TOKENS = 2048
 
@@ -115,7 +115,7 @@ class EngineServer:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(_BEAT_SECONDS)
+            await asyncio.sleep(BEAT_SECONDS)
             alive = Alive(self._occupancy())
             for connection in self._connections:
                 connection.send(alive)

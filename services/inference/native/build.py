@@ -18,8 +18,9 @@ from services.inference.native.device import Attention, can_compile, choose_atte
 from services.inference.native.errors import ModelError
 from services.inference.native.model import ModelFiles, resolve
 from services.inference.native.paged import Backend
-from services.inference.native.runner import Runner, token_bytes, unrecoverable
+from services.inference.native.runner import Runner, damage, token_bytes
 from services.inference.native.scheduler import Scheduler
+from services.inference.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 _GIB = 1 << 30
@@ -29,11 +30,13 @@ _CPU_RUNNING, _CUDA_RUNNING = 16, 256
 # Of what the weights leave free on the GPU; the rest is for a step's activations.
 _CUDA_SHARE = 0.8
 _STEP_TOKENS = {"cpu": 256, "cuda": 8192}
+# Seconds. A step of a large model takes a minute on a small CPU; on a GPU kernels may still have to be compiled.
+_LONGEST_STEP = {"cpu": 600.0, "cuda": 120.0}
 # Of float32 logits; two or three times as much is taken while log-probabilities of prompts are computed from them.
 _SCORE_BYTES = 1 << 27
 
 
-def build(
+def build(  # noqa: PLR0913 - what there is to set
     model: str,
     *,
     cache_dir: Path,
@@ -42,6 +45,7 @@ def build(
     device: str | None,
     attention: Attention,
     progress: Callable[[float, str], None],
+    step_seconds: float | None = None,
     cache_bytes: int = 4 * _GIB,
 ) -> NativeCore:
     """Load a model and make it an engine that has not started yet.
@@ -57,6 +61,7 @@ def build(
         device: as torch names it; None takes CUDA where there is some.
         attention: how to attend; `auto` for the fastest that runs.
         progress: is told the fraction done of a stage, in [0, 1], and the stage.
+        step_seconds: the longest step, after which the engine counts as hung; None for what is long for the device.
         cache_bytes: bound of the key-value cache on CPU.
 
     Raises:
@@ -72,7 +77,15 @@ def build(
     kind = "sdpa" if fused else ATTENTION
     loaded = loader.load(files.directory, config, device=place, dtype=dtype, attention=kind, progress=progress)
     ways = backends if fused else None
-    return _engine(loaded, files, ways=ways, max_running=max_running, cache_bytes=cache_bytes, progress=progress)
+    return _engine(
+        loaded,
+        files,
+        ways=ways,
+        max_running=max_running,
+        watchdog=Watchdog(step_seconds or _LONGEST_STEP[place.type]),
+        cache_bytes=cache_bytes,
+        progress=progress,
+    )
 
 
 def _engine(
@@ -81,6 +94,7 @@ def _engine(
     *,
     ways: list[Backend] | None,
     max_running: int | None,
+    watchdog: Watchdog,
     cache_bytes: int,
     progress: Callable[[float, str], None],
 ) -> NativeCore:
@@ -116,7 +130,8 @@ def _engine(
         ),
         limits,
         compiler=Constraints(files.directory, vocabulary),
-        unrecoverable=unrecoverable,
+        damage=damage,
+        watchdog=watchdog,
     )
 
 

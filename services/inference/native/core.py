@@ -12,23 +12,25 @@ from typing import Protocol
 
 from services.inference.engine import (
     Delta,
-    End,
     EngineLimits,
     Event,
     Failed,
-    FinishReason,
     GenerationRequest,
-    PromptLogprobs,
     TokenLogprobs,
 )
 from services.inference.native.admission import fault
 from services.inference.native.answers import Answers, Compiled, Compiler
+from services.inference.native.errors import Damage
+from services.inference.native.events import end_event, scores_event
 from services.inference.native.scheduler import Scheduler
 from services.inference.native.sequence import Chunk, Drawn, Sequence
 from services.inference.occupancy import Occupancy
+from services.inference.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 _EXIT_STATUS = 70
+# Steps in a row that are tried again in smaller ones when there is no memory for them.
+_RETRIES = 2
 
 
 class StepRunner(Protocol):
@@ -66,8 +68,9 @@ class NativeCore:
         scheduler: decides them.
         limits: of the model and its cache.
         compiler: makes matchers of constraints; None refuses them.
-        unrecoverable: whether the runner is of no use after an error.
-        on_lost: called in the engine's thread after such an error, and when the loop itself breaks.
+        damage: says what an error of the runner has broken.
+        on_lost: called in the engine's thread when the runner is of no use any more, and when the loop itself breaks.
+        watchdog: ends the process when a step hangs; None where there is none.
     """
 
     def __init__(
@@ -77,18 +80,21 @@ class NativeCore:
         limits: EngineLimits,
         *,
         compiler: Compiler | None = None,
-        unrecoverable: Callable[[BaseException], bool],
+        damage: Callable[[BaseException], Damage],
         on_lost: Callable[[], None] = exit_process,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._limits = limits
-        self._unrecoverable = unrecoverable
+        self._damage = damage
         self._on_lost = on_lost
+        self._watchdog = watchdog
         self._inbox: SimpleQueue[GenerationRequest | Compiled | str | None] = SimpleQueue()
         self._answers = Answers(scheduler, compiler, self._inbox.put)
         self._thread: threading.Thread | None = None
         self._under_way: deque[_Step] = deque()
+        self._short = 0
 
     @property
     def limits(self) -> EngineLimits:
@@ -136,12 +142,16 @@ class NativeCore:
             # A thread that dies in silence would leave every caller waiting.
             _log.exception("the engine's loop broke")
             self._on_lost()
+        finally:
+            self._rest()
 
     def _loop(self, emit: Callable[[list[Event]], None]) -> None:
         while True:
             events: list[Event] = []
             if not self._receive(events, wait=True):
                 return
+            if self._watchdog is not None:
+                self._watchdog.step()
             lost = self._step(events)
             if events:
                 emit(events)
@@ -152,6 +162,8 @@ class NativeCore:
     def _receive(self, events: list[Event], *, wait: bool) -> bool:
         """Take what has arrived, if asked wait for it when there is nothing to do; False to stop."""
         while not self._inbox.empty() or (wait and self._drained and not events):
+            if self._inbox.empty():
+                self._rest()
             message = self._inbox.get()
             if message is None:
                 return False
@@ -160,6 +172,10 @@ class NativeCore:
             else:
                 self._accept(message, events)
         return True
+
+    def _rest(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.rest()
 
     def _accept(self, message: GenerationRequest | Compiled, events: list[Event]) -> None:
         if isinstance(message, Compiled):
@@ -187,7 +203,13 @@ class NativeCore:
         if plan.chunks:
             try:
                 self._under_way.append(_Step(plan.chunks, self._runner.launch(plan.chunks)))
+                self._short = 0
             except Exception as error:  # noqa: BLE001  one bad step must not end the others
+                if self._damage(error) == "memory" and self._short < _RETRIES:
+                    self._short += 1
+                    self._scheduler.take_back(plan.chunks)
+                    _log.warning("no memory for a step of %d requests; it is tried in smaller ones", len(plan.chunks))
+                    return False
                 return self._broken(plan.chunks, error, events)
         if self._under_way and (not plan.chunks or len(self._under_way) > self._runner.lookahead):
             return self._read(self._under_way.popleft(), events)
@@ -205,7 +227,7 @@ class NativeCore:
             if chunk.sequence.ended:
                 continue
             if scored:
-                events.extend(_scored(chunk, scored))
+                events.extend(scores_event(chunk, scored))
             if chunk.samples:
                 chunk.sequence.drawing -= 1
                 events.extend(self._advance(chunk, token, drawn.logprobs.get(place)))
@@ -215,7 +237,10 @@ class NativeCore:
 
     def _broken(self, chunks: list[Chunk], error: Exception, events: list[Event]) -> bool:
         """Fail what was in a step that failed, or everything; True when the runner is of no use any more."""
-        lost = self._unrecoverable(error)
+        damage = self._damage(error)
+        # Without memory for what was in the step, the next may have some; if not, only another process has.
+        lost = damage == "device" or (damage == "memory" and self._short > _RETRIES)
+        self._short += damage == "memory"
         _log.error("a step of %d requests failed", len(chunks), exc_info=error)
         everyone = [*self._scheduler.running, *self._scheduler.waiting]
         failed = everyone if lost else [chunk.sequence for chunk in chunks]
@@ -245,34 +270,9 @@ class NativeCore:
             self._answers.branch(sequence)
         met = stopped or (matcher is not None and matcher.ended)
         if met or len(sequence.output) >= request.max_tokens:
-            yield _end(sequence, logprobs if stopped else None, met=met)
+            yield end_event(sequence, logprobs if stopped else None, met=met)
             self._answers.end(sequence)
 
     def _fail(self, sequence: Sequence, kind: str) -> Failed:
         self._answers.forget(sequence.request.id)
         return Failed(sequence.request.id, kind, "The engine could not finish this answer.", retryable=True)
-
-
-def _scored(chunk: Chunk, scored: list[TokenLogprobs]) -> Iterator[PromptLogprobs]:
-    sequence = chunk.sequence
-    # Put back while a step was under way, a sequence computes again what that step brings.
-    new = scored[max(0, sequence.scored - chunk.scores.start) :]
-    if new:
-        sequence.scored += len(new)
-        yield PromptLogprobs(sequence.request.id, new)
-
-
-def _end(sequence: Sequence, stop: TokenLogprobs | None, *, met: bool) -> End:
-    request = sequence.request
-    tokens = min(len(sequence.output), request.max_tokens)
-    reason: FinishReason = "stop" if met and tokens else "length"
-    return End(
-        request.id,
-        reason,
-        len(request.prompt_ids),
-        sequence.cached,
-        tokens,
-        sequence.index,
-        sequence.output[-1] if stop is not None and tokens else None,
-        stop if tokens else None,
-    )

@@ -8,6 +8,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from services.inference.engine import GenerationRequest
 from services.inference.native.attention import Packed, Row, pack_row
+from services.inference.native.errors import Damage
 from services.inference.native.prompt_scores import score
 from services.inference.native.sampler import Sampler
 from services.inference.native.sequence import Chunk, Drawn, Sequence
@@ -20,12 +21,12 @@ def token_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
     return 2 * layers * groups * width * dtype.itemsize
 
 
-def unrecoverable(error: BaseException) -> bool:
-    """Whether the device is lost to this process: after most CUDA errors every later call fails too."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return False
+def damage(error: BaseException) -> Damage:
+    """What an error in a step has broken. After most CUDA errors every later call of this process fails too."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return "memory"
     lost = getattr(torch, "AcceleratorError", None)
-    return (lost is not None and isinstance(error, lost)) or "CUDA error" in str(error)
+    return "device" if (lost is not None and isinstance(error, lost)) or "CUDA error" in str(error) else "step"
 
 
 class Runner:

@@ -12,6 +12,7 @@ from services.inference.native.tenants import Tenants
 from services.inference.occupancy import Occupancy
 
 _QUANTUM = 256
+_CAUTIOUS_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,9 @@ class Scheduler:
         if not 1 <= max_running < max_step_tokens:
             raise ValueError(f"needs 1 <= max_running ({max_running}) < max_step_tokens ({max_step_tokens})")
         self._blocks = blocks
-        self._max_step_tokens = max_step_tokens
-        self._max_step_scores = max_step_scores or max_step_tokens
+        self._largest = max_step_tokens, max_step_scores or max_step_tokens
+        self._max_step_tokens, self._max_step_scores = self._largest
+        self._cautious = 0
         self._seats = max_running
         self._free_slots = list(range(max_running - 1, -1, -1))
         self._turns = Turns(_QUANTUM)
@@ -133,20 +135,33 @@ class Scheduler:
             self._blocks.publish(sequence.blocks[index], sequence.keys(index + 1, self._blocks.size)[index])
         sequence.published = max(sequence.published, full)
 
+    def take_back(self, chunks: list[Chunk]) -> None:
+        """Undo a step that there was no memory for: what was in it waits again, and for a while steps are smaller."""
+        for chunk in reversed(chunks):
+            chunk.sequence.drawing -= chunk.samples
+            self._put_back(chunk.sequence, {})
+        self._max_step_tokens = max(self._seats + 1, self._max_step_tokens // 2)
+        self._max_step_scores = max(1, self._max_step_scores // 2)
+        self._cautious = _CAUTIOUS_STEPS
+
     def plan(self, now: float) -> Plan:
         """Decide the next step and count its tokens as computed.
 
         Args:
             now: monotonic seconds, compared with the requests' deadlines.
         """
-        expired = [each for each in self._tenants.waiting.values() if each.cached < 0 and _late(each, now)]
+        expired = [each for each in self._tenants.waiting.values() if each.cached < 0 and each.is_late(now)]
         for sequence in expired:
             self.remove(sequence.id)
+        if self._cautious:
+            self._cautious -= 1
+        else:
+            self._max_step_tokens, self._max_step_scores = self._largest
         self._stood_up.clear()
         counts: dict[Sequence, int] = {}
         self._decode(counts)
         self._prefill(counts)
-        chunks = [_begin(sequence, count) for sequence, count in counts.items()]
+        chunks = [sequence.begin(count) for sequence, count in counts.items()]
         return Plan(sorted(chunks, key=lambda chunk: chunk.count > 1), expired)
 
     def _decode(self, counts: dict[Sequence, int]) -> None:
@@ -283,17 +298,3 @@ class Scheduler:
             self._blocks.release(sequence.blocks)
             self._free_slots.append(sequence.slot)
             sequence.blocks, sequence.slot = [], -1
-
-
-def _begin(sequence: Sequence, count: int) -> Chunk:
-    samples = count == sequence.pending
-    scores = sequence.scores(count)
-    chunk = Chunk(sequence, sequence.computed, count, sequence.slot, sequence.seatings, samples, scores)
-    sequence.computed += count
-    sequence.drawing += samples
-    return chunk
-
-
-def _late(sequence: Sequence, now: float) -> bool:
-    deadline = sequence.request.deadline
-    return deadline is not None and now > deadline

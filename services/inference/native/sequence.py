@@ -116,6 +116,18 @@ class Sequence:
         first = max(self.computed, self.scored)
         return range(first, min(self.computed + count, first + self._unscored(first)))
 
+    def begin(self, count: int) -> "Chunk":
+        """The next so many tokens, which count as computed from now on."""
+        samples = count == self.pending
+        chunk = Chunk(self, self.computed, count, self.slot, self.seatings, samples, self.scores(count))
+        self.computed += count
+        self.drawing += samples
+        return chunk
+
+    def is_late(self, now: float) -> bool:
+        """Whether it should have begun before, in monotonic seconds."""
+        return self.request.deadline is not None and now > self.request.deadline
+
     def _unscored(self, first: int) -> int:
         wanted = self.request.sampling.prompt_logprobs is not None and self.index == 0
         return max(0, len(self.request.prompt_ids) - 1 - first) if wanted else 0

@@ -16,6 +16,7 @@ from services.inference.engine import (
 from services.inference.native.answers import Compiler
 from services.inference.native.block_manager import BlockManager
 from services.inference.native.core import NativeCore, StepRunner
+from services.inference.native.errors import Damage
 from services.inference.native.scheduler import Scheduler
 
 GREEDY = SamplingParams(temperature=0)
@@ -42,6 +43,12 @@ def request(
         weight=weight,
         n=n,
     )
+
+
+def _damage(error: BaseException) -> Damage:
+    if isinstance(error, MemoryError):
+        return "memory"
+    return "device" if "CUDA error" in str(error) else "step"
 
 
 @dataclass
@@ -76,7 +83,7 @@ class Driven:
             self.scheduler,
             limits,
             compiler=self.compiler,
-            unrecoverable=lambda error: "CUDA error" in str(error),
+            damage=_damage,
             on_lost=self._on_lost,
         )
 

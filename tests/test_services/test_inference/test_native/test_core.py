@@ -1,12 +1,15 @@
 import logging
 import queue
 import random
+import re
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
 from services.inference.engine import Delta, End, Event, Failed, SamplingParams
 from services.inference.native.sequence import Chunk, Drawn, Sequence
+from services.inference.watchdog import Watchdog
 from tests.test_services.test_inference.test_native.driving import Driven, request
 
 
@@ -247,3 +250,30 @@ def test_what_is_aborted_with_a_step_under_way_says_nothing_more() -> None:
     driven.finish()
     assert driven.events == [Delta("r", [0]), Delta("r", [1]), End("r", "length", 3, 0, 2)]
     assert driven.emptied
+
+
+class Watched:
+    """A watchdog that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def step(self) -> None:
+        self.told.append("step")
+
+    def rest(self) -> None:
+        self.told.append("rest")
+
+
+def test_a_watchdog_hears_of_each_step_and_of_each_rest() -> None:
+    watched = Watched()
+    driven = Driven(Scripted())
+    driven.core._watchdog = cast("Watchdog", watched)
+    events: queue.Queue[list[Event]] = queue.Queue()
+    driven.core.start(events.put)
+    driven.core.submit(request("r", max_tokens=3))
+    for _ in range(3):
+        events.get(timeout=10)
+    driven.core.close()
+    told = "".join(each[0] for each in watched.told)
+    assert re.fullmatch("r*s{3}r+", told)

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from services.inference.engine import Delta, End, Failed, GenerationRequest, SamplingParams
 from services.inference.native.attention import ATTENTION
-from services.inference.native.runner import Runner, token_bytes, unrecoverable
+from services.inference.native.runner import Runner, damage, token_bytes
 from tests.test_services.test_inference.test_native.conftest import tiny_config, tiny_model
 from tests.test_services.test_inference.test_native.driving import Driven, request
 
@@ -224,12 +224,19 @@ def test_a_token_takes_keys_and_values_of_every_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "lost"),
+    ("error", "what"),
     [
-        (RuntimeError("CUDA error: device-side assert triggered"), True),
-        (torch.OutOfMemoryError("CUDA out of memory"), False),
-        (IndexError("index out of range in self"), False),
+        (RuntimeError("CUDA error: device-side assert triggered"), "device"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "memory"),
+        (MemoryError(), "memory"),
+        (IndexError("index out of range in self"), "step"),
     ],
 )
-def test_only_a_broken_device_is_unrecoverable(error: Exception, *, lost: bool) -> None:
-    assert unrecoverable(error) is lost
+def test_an_error_is_told_by_what_it_has_broken(error: Exception, what: str) -> None:
+    assert damage(error) == what
+
+
+def test_a_processor_without_memory_is_told_from_a_bad_step() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(1 << 60, dtype=torch.int8)
+    assert damage(refused.value) == "memory"
