@@ -6,6 +6,7 @@ from pathlib import Path
 from services.inference.engine import Failed
 from services.inference.engine_client import EngineClient
 from services.inference.engine_server import EngineServer
+from services.inference.occupancy import Occupancy
 from services.inference.wire import Admitted, Alive, Ready, receive_from_server, send
 from tests.test_services.test_inference.test_engine_client import LIMITS, SteppedCore, ready, request
 
