@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODE := tests/test_clients/node
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test fuzz interop check format lock clean
+.PHONY: run test fuzz faults soak interop check format lock clean
 
 run: $(VENV)/.engine
 	@exec $(BIN)/python -m app --upgrade
@@ -19,6 +19,14 @@ test: $(VENV)/.dev $(VENV)/.clients
 # Takes minutes: the routes against their description, with many more requests than `make test` has time for.
 fuzz: $(VENV)/.dev
 	FUZZ_EXAMPLES=200 $(BIN)/python -m pytest tests/test_controller/test_description.py
+
+# Breaks the service on purpose, on the loopback alone, and counts: under 15 minutes on two cores.
+faults: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 50
+
+# The same for hours.
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 200
 
 # lm-evaluation-harness against the service; its environment takes about 1 GB.
 interop: $(VENV)/.dev $(VENV)/.harness

@@ -12,9 +12,9 @@ from pathlib import Path
 import uvicorn
 
 from app.common.logging import configure_logging
-from app.http_protocol import HttpProtocol
 from app.main import cancel_turns, create_app
 from app.secret import load_secret
+from app.server_config import allow_connections, server_config
 from app.settings import load_settings
 
 # How long cancelled streams may take to say so.
@@ -36,21 +36,9 @@ def main() -> None:
         engine_socket=arguments.engine_socket,
         instance=arguments.instance,
     )
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http=HttpProtocol,
-        ws="none",
-        lifespan="on",
-        root_path=settings.root_path,
-        log_config=None,
-        # RequestId's has the duration, and no queries.
-        access_log=False,
-        server_header=False,
-        proxy_headers=True,
-        forwarded_allow_ips=settings.trusted_proxies,
-        timeout_graceful_shutdown=settings.shutdown_seconds + _FAREWELL_SECONDS,
-    )
+    allow_connections(settings.max_connections)
+    config = server_config(app, settings)
+    config.timeout_graceful_shutdown = settings.shutdown_seconds + _FAREWELL_SECONDS
     server = _Server(config, lambda: cancel_turns(app), settings.shutdown_seconds)
     threading.Thread(target=_watch_lifeline, args=(server,), daemon=True).start()
     server.run(sockets=[socket.socket(fileno=arguments.fd)])

@@ -25,6 +25,7 @@ from app.controller import (
     completion_controller,
     conversation_controller,
     conversation_item_controller,
+    docs_controller,
     health_controller,
     history_controller,
     model_controller,
@@ -46,7 +47,7 @@ from app.controller.request_id import RequestId
 from app.engine_metrics import EngineMetrics
 from app.event_loop import EventLoopLag
 from app.metrics import new_registry
-from app.settings import Settings
+from app.settings import OPEN, Settings
 from app.version import NAME, VERSION
 from database.engine import create_engine
 from database.session import Database
@@ -78,6 +79,7 @@ from services.turn_watch import TurnWatch
 from services.usage_service import UsageService
 
 _CONTROLLERS = (
+    docs_controller,
     health_controller,
     chat_controller,
     chat_stream_controller,
@@ -154,25 +156,30 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         title=NAME,
         version=VERSION,
         redirect_slashes=False,
+        # A page of ours; the framework's loads its scripts from elsewhere.
+        docs_url=None,
         redoc_url=None,
         # The original's clients post JSON without a Content-Type header.
         strict_content_type=False,
         lifespan=lifespan,
     )
-    _add_routes(app, settings, registry)
+    for controller in _CONTROLLERS:
+        app.include_router(controller.router)
+    if settings.metrics_token is not None:
+        token = settings.metrics_token.get_secret_value()
+        app.include_router(metrics_router(registry, None if token == OPEN else token))
+    install_handlers(app)
+    describe(app)
+    _add_middleware(app, settings, registry)
     return app
 
 
-def _add_routes(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
-    """The routes, and what every request goes through before it comes to one: the last of that first."""
-    for controller in _CONTROLLERS:
-        app.include_router(controller.router)
-    if settings.metrics != "off":
-        app.include_router(metrics_router(registry, settings.metrics_token))
-    install_handlers(app)
-    describe(app)
+def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
+    """The last is the outermost."""
     app.add_middleware(Entrance)
-    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit, most=settings.max_body_bytes, pause=settings.head_seconds, seconds=settings.body_seconds
+    )
     allow_origins(app, settings.origins)
     app.add_middleware(RequestId, metrics=HttpMetrics(registry))
 

@@ -11,10 +11,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from database.engine import database_url
-from services.inference.pulse import LONGEST_SILENCE
 
 PREFIX = "CHATGLM_"
 ENV_FILE = ".env"
+OPEN = "open"
 # As browsers send it: they compare letter by letter.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
@@ -138,6 +138,27 @@ class Settings(BaseSettings):
     )
     default_max_tokens: int = Field(1024, ge=1, description="New tokens at the most when a request does not say.")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body.")
+    max_connections: int = Field(
+        4096, ge=1, le=1_000_000, description="Clients connected at once; more are refused (503)."
+    )
+    head_seconds: float = Field(
+        20.0,
+        gt=0,
+        le=3600,
+        description="How long the head of a request may take to arrive, and the longest pause in its body (408).",
+    )
+    body_seconds: float = Field(
+        120.0, gt=0, le=86_400, description="How long the body of a request may take to arrive (408)."
+    )
+    keep_alive_seconds: float = Field(
+        75.0, gt=0, le=3600, description="How long a connection is kept for the next request."
+    )
+    unread_seconds: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="After how long a client is taken for gone that reads nothing of its answer.",
+    )
     # Longer than a turn may wait for the engine and the database before its lease is written.
     lease_seconds: float = Field(
         30.0,
@@ -163,21 +184,23 @@ class Settings(BaseSettings):
         "auto", description="How it is written; `auto`: as text on a terminal, elsewhere a JSON object on each line."
     )
 
-    metrics: Literal["off", "token", "open"] = Field(
-        "off",
-        description="Whether `/metrics` is there for Prometheus: `token` for whoever brings `CHATGLM_METRICS_TOKEN`, "
-        "`open` for whoever reaches the port.",
-    )
     metrics_token: SecretStr | None = Field(
-        None, description="At least 32 characters, sent as `Authorization: Bearer …`; with `CHATGLM_METRICS=token`."
+        None,
+        description="Opens `/metrics`, for Prometheus: at least 32 characters, to be sent as `Authorization: Bearer …`; "
+        "or `open`, for whoever reaches the port. Default: closed.",
     )
 
-    @field_validator("secret", "bootstrap_api_key", "metrics_token")
+    @field_validator("secret", "bootstrap_api_key")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 32:
             raise ValueError("must have at least 32 characters")
         return value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _long_enough_or_open(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is not None and value.get_secret_value() == OPEN else cls._long_enough(value)
 
     @field_validator("old_secrets")
     @classmethod
@@ -223,17 +246,6 @@ class Settings(BaseSettings):
                 f"{PREFIX}SECRET must be set with PostgreSQL: replicas with secrets of their own refuse keys"
             )
         return self
-
-    @model_validator(mode="after")
-    def _token_is_wanted(self) -> "Settings":
-        if (self.metrics == "token") != (self.metrics_token is not None):
-            raise ValueError(f"{PREFIX}METRICS=token and {PREFIX}METRICS_TOKEN go together")
-        return self
-
-    @property
-    def engine_silence(self) -> float:
-        """Seconds without any sign of life of the engine's process after which it counts as lost."""
-        return min(LONGEST_SILENCE, self.step_seconds or LONGEST_SILENCE)
 
     @property
     def former_secrets(self) -> list[bytes]:

@@ -5,10 +5,14 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import distribution
 from pathlib import Path
+
+import psutil
+
+from tests.process import wait_until_gone
 
 _SETTINGS = {
     "fsync": "off",
@@ -19,9 +23,55 @@ _SETTINGS = {
 }
 
 
+class PostgresServer:
+    """A server that can be killed and started again; `directory` is its socket's."""
+
+    def __init__(self, binaries: Path, directory: Path, settings: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.is_running = False
+        self._data = directory / "data"
+        self._control = (binaries / "pg_ctl", "-w", "-D", self._data)
+        self._options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+
+    def start(self) -> None:
+        """Returns when it takes connections; after a crash, when it has recovered."""
+        self.is_running = True
+        _run(*self._control, "-l", self._data / "log", "-o", f"-k {self.directory} {self._options}", "start")
+
+    def stop(self) -> None:
+        """Without a farewell to anybody."""
+        self.is_running = False
+        _run(*self._control, "-m", "immediate", "stop")
+
+    def processes(self) -> list[psutil.Process]:
+        """The first of all, then those that it has started: one for each connection, and some for itself."""
+        first = psutil.Process(int((self._data / "postmaster.pid").read_text().split("\n", 1)[0]))
+        return [first, *first.children()]
+
+    def kill(self) -> None:
+        """`kill -9` of all of it."""
+        processes = self.processes()
+        for process in processes:
+            # Those that it started end with it, some of them faster than they can be killed.
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        wait_until_gone([process.pid for process in processes])
+        self.is_running = False
+        # Where nobody reaps the dead, they would count as a server that still has the data.
+        for lock in (self._data / "postmaster.pid", *self.directory.glob(".s.PGSQL.*.lock")):
+            lock.unlink()
+
+
 @contextmanager
 def running_postgres() -> Iterator[str]:
     """Start one; yields the directory of its socket, where the superuser `postgres` needs no password."""
+    with postgres_server() as server:
+        yield str(server.directory)
+
+
+@contextmanager
+def postgres_server(**settings: str) -> Iterator[PostgresServer]:
+    """Start one with these settings besides those that make tests fast; stopped at the end, if it runs."""
     # Its socket's path must stay short, and its user must be able to reach it.
     directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     data = directory / "data"
@@ -31,13 +81,13 @@ def running_postgres() -> Iterator[str]:
         _give_away(directory, data)
         initial = ["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]
         _run(binaries / "initdb", *initial, "-D", data)
-        options = " ".join(f"-c {name}='{value}'" for name, value in _SETTINGS.items())
-        control = (binaries / "pg_ctl", "-w", "-D", data)
-        _run(*control, "-l", data / "log", "-o", f"-k {directory} {options}", "start")
+        server = PostgresServer(binaries, directory, _SETTINGS | settings)
+        server.start()
         try:
-            yield str(directory)
+            yield server
         finally:
-            _run(*control, "-m", "immediate", "stop")
+            if server.is_running:
+                server.stop()
     finally:
         shutil.rmtree(directory)
 

@@ -108,3 +108,18 @@ def messages(client: httpx2.Client) -> list[dict[str, object]]:
 def script(say: str, **fields: object) -> str:
     """A prompt that the scripted engine answers so."""
     return json.dumps({"say": say, **fields}, ensure_ascii=False)
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    """Returns when these processes are dead; an orphan may stay a zombie where nobody reaps it."""
+    give_up = time.monotonic() + 30
+    while any(_state(pid) not in {"gone", "Z"} for pid in pids):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "gone"

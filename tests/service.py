@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 import uvicorn
 
-from app.http_protocol import HttpProtocol
 from app.main import create_app
+from app.server_config import server_config
 from app.settings import Settings
 from database.engine import create_engine
 from database.session import Database
@@ -91,18 +91,9 @@ async def running_app(settings: Settings, engine_socket: Path, instance: str = "
     """The application on a free port of the loopback; its URL."""
     app = create_app(settings, secret=SECRET, engine_socket=engine_socket, instance=instance)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                lifespan="on",
-                loop="asyncio",
-                http=HttpProtocol,
-                ws="none",
-                root_path=settings.root_path,
-                timeout_graceful_shutdown=5,
-            )
-        )
+        config = server_config(app, settings)
+        config.loop, config.timeout_graceful_shutdown = "asyncio", 5
+        server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with httpx2.AsyncClient(base_url=url) as client:

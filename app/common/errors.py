@@ -92,6 +92,38 @@ class BodyTooLarge(AppError):
     code = "request_too_large"
 
 
+class UrlTooLong(AppError):
+    """414: the request's path and query are longer than the service reads."""
+
+    status = 414
+    type = "invalid_request_error"
+    code = "url_too_long"
+
+
+class HeadersTooLarge(AppError):
+    """431: the request's headers are larger, or more, than the service reads."""
+
+    status = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
+class RequestTimeout(AppError):
+    """408: the request did not arrive in time; trying again makes sense."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class UnsupportedEncoding(AppError):
+    """415: the body is compressed, which the service does not read."""
+
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_encoding"
+
+
 class RateLimited(AppError):
     """429: a limit of the key or its tenant. Without `retry_after`, waiting does not help, or not for long enough.
 
@@ -121,6 +153,12 @@ class Unavailable(AppError):
     status = 503
     type = "server_error"
     code = "service_unavailable"
+
+
+class TooManyConnections(Unavailable):
+    """503: as many clients are connected as the service serves."""
+
+    code = "too_many_connections"
 
 
 class ReadOnly(Unavailable):

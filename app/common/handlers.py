@@ -96,6 +96,10 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
             known: AppError = NotFound("There is no such route.")
         case 405:
             known = MethodNotAllowed("This route does not know the method.")
+        case 400 if isinstance(error.__cause__, RecursionError):
+            known = InvalidRequest("The body is nested too deeply.", code="invalid_json")
+        case 400 if isinstance(error.__cause__, ValueError):
+            known = InvalidRequest("The body is not JSON.", code="invalid_json")
         case _:
             known = InvalidRequest(str(error.detail))
     response = error_response(known)

@@ -1,18 +1,29 @@
-"""A bound on request bodies, which are read before anything else is done with a request."""
+"""Bounds on request bodies, which are read before anything else is done with a request."""
+
+import asyncio
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.common.errors import BodyTooLarge
+from app.common.errors import AppError, BodyTooLarge, RequestTimeout, UnsupportedEncoding
 from app.common.handlers import error_response
 
 
 class BodyLimit:
-    """Reads a body and passes it on in one piece; answers 413, in the envelope, to one of more than `most` bytes."""
+    """Reads a body and passes it on in one piece, unless it is too large, too slow or compressed.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    Args:
+        app: what the request is passed on to.
+        most: bytes.
+        pause: seconds without a byte.
+        seconds: until it is whole.
+    """
+
+    def __init__(self, app: ASGIApp, *, most: int, pause: float, seconds: float) -> None:
         self.app = app
         self.most = most
+        self.pause = pause
+        self.seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is small enough."""
@@ -20,8 +31,9 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         try:
-            whole: Message | None = await self._read(scope, receive)
-        except BodyTooLarge as error:
+            self._check(Headers(scope=scope))
+            whole: Message | None = await self._read(receive)
+        except AppError as error:
             await error_response(error)(scope, receive, send)
             return
 
@@ -32,17 +44,30 @@ class BodyLimit:
 
         await self.app(scope, read_already, send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> Message:
-        announced = Headers(scope=scope).get("content-length", "0")
+    def _check(self, headers: Headers) -> None:
+        announced = headers.get("content-length", "0")
         if announced.isdecimal() and int(announced) > self.most:
-            raise BodyTooLarge(f"The body is larger than {self.most} bytes.")
-        body, more = b"", True
+            raise self._too_large()
+        if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
+            raise UnsupportedEncoding("The body is compressed; send it as it is, without Content-Encoding.")
+
+    async def _read(self, receive: Receive) -> Message:
+        body, more = bytearray(), True
+        clock = asyncio.get_running_loop().time
+        end = clock() + self.seconds
         while more:
-            message = await receive()
+            try:
+                async with asyncio.timeout_at(min(end, clock() + self.pause)):
+                    message = await receive()
+            except TimeoutError:
+                raise RequestTimeout("The body did not arrive in time.") from None
             if message["type"] == "http.disconnect":
                 return message
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > self.most:
-                raise BodyTooLarge(f"The body is larger than {self.most} bytes.")
-        return {"type": "http.request", "body": body, "more_body": False}
+                raise self._too_large()
+        return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The body is larger than {self.most} bytes.")

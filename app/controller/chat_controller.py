@@ -50,9 +50,7 @@ async def new_message(
             stream_url=stream_url(request, here, caller, turn.id),
             time=local_time(turn.created_at, here.zone),
         )
-        # It has a token.
-        headers = {"Cache-Control": "no-store", **limit_headers(turn)}
-        return Response(begun.model_dump_json(), 202, headers, "application/json")
+        return Response(begun.model_dump_json(), 202, limit_headers(turn), "application/json")
     if message.stream:
         return EventStream(turn, ChatEvents(turn))
     end = await whole(turn, request)

@@ -15,8 +15,6 @@ from schemas.chat_schema import StoppedTurn, StreamQuery
 from schemas.text import Id
 
 router = APIRouter(prefix="/chat", tags=["chat"], responses=REFUSALS)
-# The URL has a token: it must not be kept, nor told to the next site.
-_DISCREET = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 # After how many milliseconds a browser that lost the connection comes back.
 _RETRY = b"retry: 500\n\n"
 _EVENT_ID = re.compile(rf"([0-9]{{1,10}})({SEEN_ALL})?")
@@ -39,9 +37,9 @@ async def listen(
     turn = await follower.follow(listener.tenant_id, message_id)
     offset, seen_all = _seen(last_event_id) if last_event_id else (query.offset or 0, False)
     if seen_all:
-        return Response(status_code=204, headers=_DISCREET)
+        return Response(status_code=204)
     events = ChatEvents(turn, offset)
-    return EventStream(turn, events, first=_RETRY, offset=offset, headers=_DISCREET, check=listener.check)
+    return EventStream(turn, events, first=_RETRY, offset=offset, check=listener.check)
 
 
 @router.delete("/stream/{message_id}/", include_in_schema=False)

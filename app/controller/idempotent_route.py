@@ -140,7 +140,7 @@ def _receiver(body: bytes, unheard: asyncio.Event) -> Receive:
 def _decoded(body: bytes) -> object:
     try:
         return msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         # It will be refused; the same bytes are the same request.
         return body.hex()
 

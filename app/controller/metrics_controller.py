@@ -2,14 +2,13 @@
 
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from pydantic import SecretStr
 
 from app.controller.auth import RequireToken
 
 
-def metrics_router(registry: CollectorRegistry, token: SecretStr | None) -> APIRouter:
+def metrics_router(registry: CollectorRegistry, token: str | None) -> APIRouter:
     """The route, for whoever has this token; None for everybody."""
-    router = APIRouter(dependencies=[] if token is None else [Depends(RequireToken(token.get_secret_value()))])
+    router = APIRouter(dependencies=[] if token is None else [Depends(RequireToken(token))])
 
     @router.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

@@ -21,7 +21,7 @@ KEEP_ALIVE_SECONDS = 15.0
 _CHECK_SECONDS = 5.0
 KEEP_ALIVE = b": keep-alive\n\n"
 # nginx holds a proxied answer back until its buffer is full, unless it is told not to.
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_HEADERS = {"X-Accel-Buffering": "no"}
 
 
 class EventStream(Response):

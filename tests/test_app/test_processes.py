@@ -12,7 +12,17 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.process import KEY, ROOT, ServiceProcess, environment, messages, run_module, script, started_service
+from tests.process import (
+    KEY,
+    ROOT,
+    ServiceProcess,
+    environment,
+    messages,
+    run_module,
+    script,
+    started_service,
+    wait_until_gone,
+)
 
 NEW_MESSAGE = "/chat/new/message/"
 
@@ -215,21 +225,6 @@ def test_an_engine_that_loads_stops_when_its_starter_is_gone(tmp_path: Path) -> 
             engine = service.child("services.inference")
             process.kill()
         wait_until_gone([engine])
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    """Returns when these processes are dead; an orphan may stay a zombie where nobody reaps it."""
-    give_up = time.monotonic() + 30
-    while any(state(pid) not in {"gone", "Z"} for pid in pids):
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
-
-
-def state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return "gone"
 
 
 def readiness(client: httpx2.Client) -> str:

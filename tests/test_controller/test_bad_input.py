@@ -66,6 +66,13 @@ BAD_BYTES = [
     b'{"prompt": "hi", "temperature": Infinity}',
     b'{"prompt": "hi", "temperature": 1e999}',
     b"[" * 100_000,
+    b"[" * 4_000_000,
+    b'{"a":' * 800_000,
+    b'{"prompt": "hi", "max_tokens": ' + b"9" * 5_000 + b"}",
+    b'{"prompt": "hi", "max_tokens": 1' + b"0" * 4_000 + b"}",
+    b'{"prompt": "hi", "max_tokens": -0.0}',
+    b'{"prompt": "hi", "history": ' + b"[" * 900 + b"]" * 900 + b"}",
+    b'{"prompt": {"' + b"x" * 100_000 + b'": []}}',
 ]
 
 
@@ -107,6 +114,21 @@ async def answers_still(service: Service) -> None:
     assert answer.json()["response"] == "fine"
     log = (await service.ours.get("/chat/get/messages/", params={"limit": 2})).json()["messages"]
     assert [message["response"] for message in log] == ["fine"] * len(log)
+
+
+@pytest.mark.parametrize("content", [b"[" * 4_000_000, b"9" * 5_000, b"1e999", b'"\\ud800"', b"\xff", b""])
+async def test_what_is_not_such_json_is_refused_with_an_idempotency_key_too(service: Service, content: bytes) -> None:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "a key"[:1]}
+    response = await service.ours.post(NEW_MESSAGE, content=content, headers=headers)
+    assert response.status_code == 400
+    assert is_envelope(response.json())
+
+
+@pytest.mark.parametrize("key", [b"", b"\xff", b"a b", b"k" * 256, "好".encode()])
+async def test_what_is_no_idempotency_key_is_refused(service: Service, key: bytes) -> None:
+    response = await service.ours.post(NEW_MESSAGE, json=GOOD, headers=[(b"Idempotency-Key", key)])
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "Idempotency-Key"
 
 
 async def test_a_prompt_longer_than_the_context_is_refused_with_the_counts(service: Service) -> None:

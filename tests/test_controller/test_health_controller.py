@@ -26,7 +26,6 @@ async def test_behind_a_proxy_the_links_carry_its_prefix(migrated_sqlite: Path, 
     async with running_service(f"sqlite:///{tmp_path / 'chatglm.db'}", tmp_path, root_path="/llm") as service:
         page = (await service.nobody.get("/")).json()
         assert (page["docs"], page["ready"]) == ("/llm/docs", "/llm/readyz")
-        assert "/llm/openapi.json" in (await service.nobody.get("/docs")).text
         assert (await service.nobody.get("/openapi.json")).json()["servers"] == [{"url": "/llm"}]
         answer = await service.ours.post("/chat/new/message/", json={"prompt": "hi"})
         assert answer.json()["response"] == "You said: hi"

@@ -62,7 +62,7 @@ def metered(migrated_sqlite: Path, directory: Path, **settings: Any) -> Abstract
 
 @pytest.fixture
 async def service(migrated_sqlite: Path, tmp_path: Path) -> AsyncIterator[Service]:
-    async with metered(migrated_sqlite, tmp_path, metrics="open", max_running=1) as service:
+    async with metered(migrated_sqlite, tmp_path, metrics_token="open", max_running=1) as service:
         yield service
 
 
@@ -79,7 +79,7 @@ async def test_there_are_no_metrics_unless_a_setting_opens_them(sqlite_service: 
 
 
 async def test_with_a_token_they_are_for_whoever_has_it_and_for_no_key(migrated_sqlite: Path, tmp_path: Path) -> None:
-    async with metered(migrated_sqlite, tmp_path, metrics="token", metrics_token=TOKEN) as service:
+    async with metered(migrated_sqlite, tmp_path, metrics_token=TOKEN) as service:
         for caller in (service.nobody, service.ours, service.admin):
             assert (await caller.get("/metrics")).status_code == 401
         for given in (f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer", f"Bearer {TOKEN[:-1]}ä"):
