@@ -47,7 +47,7 @@ from app.controller.request_id import RequestId
 from app.engine_metrics import EngineMetrics
 from app.event_loop import EventLoopLag
 from app.metrics import new_registry
-from app.settings import OPEN, Settings
+from app.settings import Settings
 from app.version import NAME, VERSION
 from database.engine import create_engine
 from database.session import Database
@@ -163,15 +163,18 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         strict_content_type=False,
         lifespan=lifespan,
     )
-    for controller in _CONTROLLERS:
-        app.include_router(controller.router)
-    if settings.metrics_token is not None:
-        token = settings.metrics_token.get_secret_value()
-        app.include_router(metrics_router(registry, None if token == OPEN else token))
+    _add_routes(app, settings, registry)
     install_handlers(app)
     describe(app)
     _add_middleware(app, settings, registry)
     return app
+
+
+def _add_routes(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
+    for controller in _CONTROLLERS:
+        app.include_router(controller.router)
+    if settings.metrics_token is not None:
+        app.include_router(metrics_router(registry, settings.metrics_token.get_secret_value()))
 
 
 def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:

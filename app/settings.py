@@ -11,10 +11,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from database.engine import database_url
+from services.inference.pulse import LONGEST_SILENCE
 
 PREFIX = "CHATGLM_"
 ENV_FILE = ".env"
-OPEN = "open"
 # As browsers send it: they compare letter by letter.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
@@ -183,24 +183,18 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="How it is written; `auto`: as text on a terminal, elsewhere a JSON object on each line."
     )
-
     metrics_token: SecretStr | None = Field(
         None,
-        description="Opens `/metrics`, for Prometheus: at least 32 characters, to be sent as `Authorization: Bearer …`; "
-        "or `open`, for whoever reaches the port. Default: closed.",
+        description="Opens `/metrics` to Prometheus, which sends it as `Authorization: Bearer …`; at least 32 "
+        "characters. Default: closed.",
     )
 
-    @field_validator("secret", "bootstrap_api_key")
+    @field_validator("secret", "bootstrap_api_key", "metrics_token")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 32:
             raise ValueError("must have at least 32 characters")
         return value
-
-    @field_validator("metrics_token")
-    @classmethod
-    def _long_enough_or_open(cls, value: SecretStr | None) -> SecretStr | None:
-        return value if value is not None and value.get_secret_value() == OPEN else cls._long_enough(value)
 
     @field_validator("old_secrets")
     @classmethod
@@ -246,6 +240,11 @@ class Settings(BaseSettings):
                 f"{PREFIX}SECRET must be set with PostgreSQL: replicas with secrets of their own refuse keys"
             )
         return self
+
+    @property
+    def engine_silence(self) -> float:
+        """Seconds without any sign of life of the engine's process after which it counts as lost."""
+        return min(LONGEST_SILENCE, self.step_seconds or LONGEST_SILENCE)
 
     @property
     def former_secrets(self) -> list[bytes]:

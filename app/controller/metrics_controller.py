@@ -6,9 +6,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from app.controller.auth import RequireToken
 
 
-def metrics_router(registry: CollectorRegistry, token: str | None) -> APIRouter:
-    """The route, for whoever has this token; None for everybody."""
-    router = APIRouter(dependencies=[] if token is None else [Depends(RequireToken(token))])
+def metrics_router(registry: CollectorRegistry, token: str) -> APIRouter:
+    """The route, for whoever has this token."""
+    router = APIRouter(dependencies=[Depends(RequireToken(token))])
 
     @router.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

@@ -62,12 +62,12 @@ def metered(migrated_sqlite: Path, directory: Path, **settings: Any) -> Abstract
 
 @pytest.fixture
 async def service(migrated_sqlite: Path, tmp_path: Path) -> AsyncIterator[Service]:
-    async with metered(migrated_sqlite, tmp_path, metrics_token="open", max_running=1) as service:
+    async with metered(migrated_sqlite, tmp_path, metrics_token=TOKEN, max_running=1) as service:
         yield service
 
 
 async def read(service: Service) -> Reading:
-    response = await service.nobody.get("/metrics")
+    response = await service.nobody.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain; version=")
     return Reading(response.text)
