@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from app.common.errors import ReadOnly
+from app.common.errors import Unavailable
 from app.common.handlers import install_handlers
 from app.controller import (
     admin_audit_controller,
@@ -48,6 +48,7 @@ from app.engine_metrics import EngineMetrics
 from app.event_loop import EventLoopLag
 from app.metrics import new_registry
 from app.settings import Settings
+from app.storage_metrics import StorageMetrics, transaction_seconds
 from app.version import NAME, VERSION
 from database.engine import create_engine
 from database.session import Database
@@ -65,6 +66,8 @@ from services.limit_service import LimitService
 from services.recovery_service import RecoveryService
 from services.response_service import ResponseService
 from services.retention_service import RetentionService
+from services.settlement_file import SettlementFile
+from services.settlement_service import SettlementService
 from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
@@ -119,39 +122,6 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         instance: names this process's leases; no other living process may have the same.
     """
     registry = new_registry()
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        database = Database(create_engine(settings.database, pool_size=settings.database_pool))
-        engine = EngineClient(engine_socket, silence=settings.engine_silence)
-        lease = timedelta(seconds=settings.lease_seconds)
-        turn_log = TurnLog(database, owner=instance, lease=lease)
-        runner = TurnRunner(engine, turn_log, TurnMetrics(registry))
-        recovery = RecoveryService(database, turn_log, runner, lease=lease)
-        # A database that is being copied can be served, to be read; the recovery is tried again later.
-        with suppress(ReadOnly):
-            await recovery.recover(dead_owner=instance)
-        app.state.runner = runner
-        provided = _provided(settings, database, engine, runner, secret=secret, instance=instance)
-        journal = TurnJournal(database, runner)
-        watch = TurnWatch(database, runner, owner=instance)
-        retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
-        registry.register(EngineMetrics(engine, provided.chat))
-        lag = EventLoopLag(registry)
-        background = [asyncio.create_task(one.run()) for one in (engine, recovery, retention, journal, watch, lag)]
-        try:
-            yield State(provided=provided)
-        finally:
-            await runner.drain(settings.shutdown_seconds)
-            await runner.close()
-            await provided.follower.close()
-            await provided.idempotency.close()
-            for task in background:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-            await database.close()
-
     app = FastAPI(
         title=NAME,
         version=VERSION,
@@ -161,7 +131,9 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         redoc_url=None,
         # The original's clients post JSON without a Content-Type header.
         strict_content_type=False,
-        lifespan=lifespan,
+        lifespan=lambda app: _serving(
+            app, settings, registry, secret=secret, engine_socket=engine_socket, instance=instance
+        ),
     )
     _add_routes(app, settings, registry)
     install_handlers(app)
@@ -185,6 +157,55 @@ def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistr
     )
     allow_origins(app, settings.origins)
     app.add_middleware(RequestId, metrics=HttpMetrics(registry))
+
+
+@asynccontextmanager
+async def _serving(
+    app: FastAPI,
+    settings: Settings,
+    registry: CollectorRegistry,
+    *,
+    secret: bytes,
+    engine_socket: Path,
+    instance: str,
+) -> AsyncIterator[State]:
+    took = transaction_seconds(registry).observe
+    database = Database(create_engine(settings.database, pool_size=settings.database_pool), took)
+    engine = EngineClient(engine_socket, silence=settings.engine_silence)
+    lease = timedelta(seconds=settings.lease_seconds)
+    turn_log = TurnLog(database, owner=instance, lease=lease)
+    unsettled = SettlementFile(settings.data_dir / "unsettled.journal")
+    settlements = SettlementService(turn_log, unsettled)
+    runner = TurnRunner(engine, turn_log, settlements, TurnMetrics(registry))
+    recovery = RecoveryService(database, turn_log, runner, settlements, lease=lease)
+    # A database that is being copied can be served, to be read, and one that is away comes back; both are tried
+    # again later. What ended before a crash must not be interrupted, so the file comes first.
+    with suppress(Unavailable):
+        await settlements.replay()
+        await recovery.recover(dead_owner=instance)
+    app.state.runner = runner
+    provided = _provided(settings, database, engine, runner, secret=secret, instance=instance)
+    journal = TurnJournal(database, runner)
+    watch = TurnWatch(database, runner, owner=instance)
+    retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
+    for numbers in (EngineMetrics(engine, provided.chat), StorageMetrics(database, settlements, recovery)):
+        registry.register(numbers)
+    lag = EventLoopLag(registry)
+    running = (engine, settlements, recovery, retention, journal, watch, lag)
+    background = [asyncio.create_task(one.run()) for one in running]
+    try:
+        yield State(provided=provided)
+    finally:
+        await runner.drain(settings.shutdown_seconds)
+        await runner.close()
+        await provided.follower.close()
+        await provided.idempotency.close()
+        for task in background:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        unsettled.close()
+        await database.close()
 
 
 async def cancel_turns(app: FastAPI) -> None:

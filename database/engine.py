@@ -67,13 +67,26 @@ def create_engine(url: str, *, pool_size: int = 10, timeout: float = 10.0, name:
         hide_parameters=True,
         connect_args={
             "timeout": timeout,
-            "command_timeout": timeout,
-            "server_settings": {"application_name": name, "statement_timeout": str(int(timeout * 1000))},
+            # The server's own time-outs come first: after its answer, nobody has to guess what was done.
+            "command_timeout": timeout * 1.2,
+            "server_settings": _session(name, timeout),
         },
     )
     event.listen(engine.sync_engine, "checkin", _note_time)
     event.listen(engine.sync_engine, "checkout", _refuse_dead)
     return engine
+
+
+def _session(name: str, timeout: float) -> dict[str, str]:
+    """What PostgreSQL is told of a session."""
+    longest = str(int(timeout * 1000))
+    settings = {"application_name": name, "statement_timeout": longest, "lock_timeout": longest}
+    if name != SERVICE_NAME:
+        # A tool may wait for a disk or a reader between two statements.
+        return settings
+    # A host that vanishes must not keep its rows locked, nor its sessions.
+    keep_alive = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+    return {**settings, "idle_in_transaction_session_timeout": str(int(timeout * 3000)), **keep_alive}
 
 
 def _note_time(_connection: object, record: ConnectionPoolEntry) -> None:

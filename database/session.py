@@ -1,52 +1,37 @@
 """The only door to the database, and the only commit in the code base."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, cast
 
-import asyncpg
 from sqlalchemy import literal, select
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
-from app.common.errors import ReadOnly, Unavailable
 from database.driver import DriverTransaction, PostgresTransaction, Rows, SqliteConnection, SqliteTransaction
+from database.outage import told
 from database.prepared import Prepared
-from database.read_only import refuses_writes
 from database.shared_statements import SharedStatements
 from database.tenancy import TENANT, GuardedSession, TenantViolation
 from database.tenant_connections import TenantConnections
 
 __all__ = ["Database", "TenantViolation"]
 
-# SQLSTATE classes: connection, no such login or database, rolled back (deadlock), no resources, time-out or shutdown,
-# lock not available.
-_PASSING = ("08", "28", "3D", "40", "53", "55P03", "57")
 # Transactions of SQLite that are committed together: a bound on how long the first of them waits.
 _MOST_SHARED = 64
-_UNREACHABLE = (
-    OperationalError,
-    InterfaceError,
-    PoolTimeout,
-    sqlite3.OperationalError,
-    asyncpg.InterfaceError,
-    # A connection that the server cut in the middle of a word.
-    asyncpg.InternalClientError,
-    # What asyncpg's command_timeout raises is one of these.
-    OSError,
-)
 
 
 class Database:
     """Short transactions, each for one tenant or for the global tables."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, took: Callable[[float], object] = lambda _seconds: None) -> None:
+        """`took` is told of each transaction how long it took, with the wait for a connection."""
         self._engine = engine
+        self._took = took
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, sync_session_class=GuardedSession)
         self._writer = _SqliteWriter(engine) if engine.dialect.name == "sqlite" else None
         self._connections = None if self._writer else TenantConnections(engine)
@@ -70,7 +55,7 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:
-        with _told():
+        with self._measured():
             async with self._sessions() as session:
                 yield session
                 await session.commit()
@@ -78,7 +63,7 @@ class Database:
     @asynccontextmanager
     async def begin_prepared(self, tenant_id: str) -> AsyncIterator[DriverTransaction]:
         """Like `begin`, for statements that were prepared: for what every turn does."""
-        with _told():
+        with self._measured():
             if self._writer is not None:
                 async with self._writer.begin(tenant_id) as shared:
                     yield shared
@@ -92,11 +77,26 @@ class Database:
     async def run_prepared(self, tenant_id: str, given: Mapping[str, Any], group: Prepared) -> Rows:
         """One group of statements, committed when this returns: on PostgreSQL a single round trip."""
         if self._shared is not None:
-            with _told():
+            with self._measured():
                 return await self._shared.run(tenant_id, given, group)
         async with self.begin_prepared(tenant_id) as transaction:
             (rows,) = await transaction.run(given, group)
         return rows
+
+    @property
+    def connections_in_use(self) -> int:
+        """By a transaction, at this moment."""
+        kept = self._connections.idle if self._connections is not None else 0
+        return cast("QueuePool", self._engine.pool).checkedout() - kept
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        began = monotonic()
+        try:
+            with told():
+                yield
+        finally:
+            self._took(monotonic() - began)
 
     async def ping(self) -> None:
         """Raises Unavailable unless the database answers."""
@@ -227,33 +227,3 @@ async def _undo(connection: AsyncConnection, rollback: Callable[[], Awaitable[No
         await rollback()
     except BaseException:  # noqa: BLE001 - whatever came between, nobody may get a connection inside a transaction
         await connection.invalidate()
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Errors of the database, as callers are told them."""
-    try:
-        yield
-    except _UNREACHABLE as error:
-        raise Unavailable("The database cannot be reached; try again.", retry_after=1) from error
-    except DBAPIError as error:
-        if refuses_writes(error.orig):
-            raise _read_only() from error
-        if error.connection_invalidated or _is_passing(error.orig):
-            raise Unavailable("The database cannot answer now; try again.", retry_after=1) from error
-        raise
-    except asyncpg.PostgresError as error:
-        if refuses_writes(error):
-            raise _read_only() from error
-        if _is_passing(error):
-            raise Unavailable("The database cannot answer now; try again.", retry_after=1) from error
-        raise
-
-
-def _read_only() -> ReadOnly:
-    return ReadOnly("The database is being copied, and read-only until that is done; try again.", retry_after=10)
-
-
-def _is_passing(error: BaseException | None) -> bool:
-    """Whether PostgreSQL says that the statement was right but the moment was not. SQLite has OperationalError."""
-    return str(getattr(error, "sqlstate", None) or "").startswith(_PASSING)

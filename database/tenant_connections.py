@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import QueuePool
 
+from database.outage import ConnectionLost, is_lost
 from database.tenancy import TENANT_SETTING, TenantViolation
 
 _TENANT_ID = re.compile(r"[0-9a-f]{32}")
@@ -44,26 +45,39 @@ class TenantConnections:
         self._places = asyncio.Semaphore(pool.size() - max(1, pool.size() // 4))
         self._idle: list[_Kept] = []
 
+    @property
+    def idle(self) -> int:
+        """Connections that are kept, and nobody uses."""
+        return len(self._idle)
+
     @asynccontextmanager
     async def of(self, tenant_id: str) -> AsyncIterator[Any]:
         """A connection of the driver that is bound to this tenant; thrown away where an error leaves it unclear.
 
-        Raises TenantViolation for what is no tenant's id, PoolTimeout if all connections stay in use.
+        Raises TenantViolation for what is no tenant's id, PoolTimeout if all connections stay in use, ConnectionLost
+        where nobody knows whether what was asked was done.
         """
         if not _TENANT_ID.fullmatch(tenant_id):
             raise TenantViolation("this is no tenant's id")
+        due = asyncio.get_running_loop().time() + self._seconds
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout_at(due):
                 await self._places.acquire()
         except TimeoutError as error:
             raise PoolTimeout("there were too many before") from error
         try:
-            kept = await self._bound(tenant_id)
+            async with asyncio.timeout_at(due):
+                kept = await self._bound(tenant_id)
             try:
                 yield kept.driver
-            except BaseException:
-                await _end(kept)
-                raise
+            except BaseException as error:
+                if not is_lost(error):
+                    await _end(kept)
+                    raise
+                await self._lose(kept)
+                if not isinstance(error, Exception):
+                    raise
+                raise ConnectionLost from error
             finally:
                 self._keep(kept)
         finally:
@@ -71,21 +85,23 @@ class TenantConnections:
 
     async def close(self) -> None:
         """Close those that nobody uses."""
-        while self._idle:
-            await _discard(self._idle.pop())
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(_part(kept) for kept in idle))
 
     async def _bound(self, tenant_id: str) -> _Kept:
         while (kept := self._take(tenant_id)) is not None:
-            trusted = monotonic() - kept.used_at < _TRUSTED_SECONDS
-            if trusted and kept.tenant_id == tenant_id and not kept.driver.is_closed():
+            if kept.driver.is_closed():
+                # Cut while nobody used it: the next one may live, and a new one does, or says why not.
+                await _discard(kept)
+                continue
+            if kept.tenant_id == tenant_id and monotonic() - kept.used_at < _TRUSTED_SECONDS:
                 return kept
             try:
                 await _bind(kept, tenant_id)
             except BaseException as error:
-                await _discard(kept)
+                await self._lose(kept)
                 if not isinstance(error, Exception):
                     raise
-                # Cut while nobody used it: the next one may live, and a new one does, or says why not.
                 continue
             return kept
         connection = await self._engine.connect()
@@ -96,6 +112,12 @@ class TenantConnections:
             await _discard(kept)
             raise
         return kept
+
+    async def _lose(self, kept: _Kept) -> None:
+        """Give up a connection that does not answer, and with it all that idle: they went the same way."""
+        await _discard(kept)
+        while self._idle:
+            await _discard(self._idle.pop())
 
     def _take(self, tenant_id: str) -> _Kept | None:
         """The last used of this tenant's, or of all."""
@@ -127,6 +149,12 @@ async def _end(kept: _Kept) -> None:
 
 
 async def _discard(kept: _Kept) -> None:
+    # At once: a server that does not answer would not answer a farewell either.
+    kept.driver.terminate()
+    await _part(kept)
+
+
+async def _part(kept: _Kept) -> None:
     # Never back into the pool, where it would still be bound.
     await kept.connection.invalidate()
     await kept.connection.close()

@@ -24,7 +24,7 @@ from services.prompt_messages import UnmatchedCall, messages_of
 from services.prompt_window import FittedPrompt, PromptWindow
 from services.said_item import SaidItem
 from services.token_chances import TokenChances
-from services.turn_log import TurnOpening
+from services.turn_opening import TurnOpening
 from services.turn_runner import TurnPlan, TurnRunner
 
 # Characters whose tokenizing takes less time than changing to a thread.

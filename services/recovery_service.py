@@ -8,42 +8,69 @@ from app.common.errors import Unavailable
 from database.clock import now
 from database.repositories.lease_repository import LeaseRepository
 from database.session import Database
+from services.settlement_service import SettlementService
 from services.turn_log import TurnLog
 from services.turn_runner import TurnRunner
 
 log = logging.getLogger(__name__)
 
 
-class RecoveryService:
-    """Renews leases, and settles abandoned turns as interrupted; any number of replicas may do so at once."""
+# Rounds in the length of a lease.
+_ROUNDS = 3
 
-    def __init__(self, database: Database, turn_log: TurnLog, runner: TurnRunner, *, lease: timedelta) -> None:
+
+class RecoveryService:
+    """Renews leases, and settles abandoned turns as interrupted; any number of replicas may do so at once.
+
+    Attributes:
+        recovered: turns settled so far.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        turn_log: TurnLog,
+        runner: TurnRunner,
+        settlements: SettlementService,
+        *,
+        lease: timedelta,
+    ) -> None:
         self._database = database
         self._log = turn_log
         self._runner = runner
-        self._interval = lease.total_seconds() / 3
+        self._settlements = settlements
+        self._interval = lease.total_seconds() / _ROUNDS
+        self.recovered = 0
 
     async def run(self) -> None:
-        """Renew and recover, three times in the length of a lease, until cancelled."""
+        """Renew, and recover what others abandoned, three times in the length of a lease, until cancelled.
+
+        While the database is away nobody can renew, and every lease expires. So nobody is taken for dead before the
+        database has been there for the length of a lease, in which all that live renew theirs.
+        """
+        rounds = 0
         while True:
             await asyncio.sleep(self._interval)
             try:
-                if running := self._runner.running:
-                    await self._log.renew(running)
-                await self.recover()
+                await self._log.renew([*self._runner.running, *self._settlements.waiting])
+                rounds += 1
+                if rounds > _ROUNDS:
+                    await self.recover()
             except Unavailable as error:
+                rounds = 0
                 log.warning("leases could not be renewed: %s", error.message)
             except Exception:
                 # Without this task every turn that runs would soon count as abandoned.
                 log.exception("leases could not be renewed")
 
     async def recover(self, dead_owner: str | None = None) -> int:
-        """Settle every turn whose lease has expired, and all of an owner known to be dead; how many there were."""
+        """Settle every turn whose lease has expired, or those of an owner known to be dead; how many there were."""
         async with self._database.begin_global() as session:
             leases = await LeaseRepository(session).abandoned(now(), dead_owner)
         interrupted = 0
         for lease in leases:
             interrupted += await self._log.interrupt(lease.tenant_id, lease.turn_id)
+        self.recovered += interrupted
         if interrupted:
             log.warning("%d turns of a process that died are settled as interrupted", interrupted)
         return interrupted

@@ -22,7 +22,7 @@ from services.text_request import TextRequest
 from services.token_chances import TokenChances
 from services.token_service import spelled
 from services.turn_group import TurnGroup
-from services.turn_log import TurnOpening
+from services.turn_opening import TurnOpening
 from services.turn_runner import TurnPlan, TurnRunner
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 
-from app.common.errors import AppError, Conflict, GenerationFailed, NotFound, Unavailable
+from app.common.errors import AppError, Conflict, GenerationFailed, NotFound, TurnInterrupted, Unavailable
 from database.clock import now
 from database.models import Turn, TurnStatus
 from database.repositories.chunk_statements import READ_CHUNKS, STILL_RUNS
@@ -111,5 +111,5 @@ def _error(row: Turn) -> AppError | None:
         case TurnStatus.CANCELLED:
             return cancelled()
         case TurnStatus.INTERRUPTED:
-            return Unavailable("The turn was interrupted before it ended.", code="turn_interrupted")
+            return TurnInterrupted()
     return None

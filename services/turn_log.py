@@ -1,13 +1,11 @@
 """The rows of a turn: opened before its first byte (T1), settled before its last event (T2)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
-from app.common.errors import Conflict, Unavailable
+from app.common.errors import Conflict, TurnInterrupted
 from database.clock import now
 from database.driver import Rows
 from database.models import TurnStatus
@@ -18,44 +16,13 @@ from database.repositories.limit_statements import COLUMNS
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.allowance import Allowance, allowance, minute_began, windows
-from services.live_turn import LiveTurn, TurnEnd, Usage
-from services.principal import Principal
-from services.said_item import SaidItem, answer_items, item_rows
+from services.live_turn import LiveTurn, Usage
+from services.said_item import item_rows
+from services.settlement import Settlement, counted, late_values, uncharged
+from services.turn_opening import TurnOpening
 
-_MILLISECOND = timedelta(milliseconds=1)
 # Items that are written in the statement of a turn's end: few turns have more.
 _AT_ONCE = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnOpening:
-    """What is written before a turn's first byte.
-
-    Attributes:
-        max_tokens: new tokens at the most; with the prompt's, what limits are charged until the turn ends.
-        history: what was brought along into a new conversation.
-        items: what else the model is told, kept with its answer in a conversation, or where the turn is stored.
-        seen_length: the length at which the conversation was read; None begins a new conversation with `history`.
-        previous_id: the stored response that it goes on from.
-        labels: the caller's own.
-        stored: whether the turn is there by its id afterwards.
-        keeps_text: whether what is said is written, or only its numbers.
-    """
-
-    principal: Principal
-    prompt: str
-    history: Sequence[SaidItem]
-    items: Sequence[SaidItem]
-    seen_length: int | None
-    user: str | None
-    endpoint: str
-    model: str
-    parameters: dict[str, Any]
-    max_tokens: int
-    keeps_text: bool = True
-    labels: Mapping[str, str] = field(default_factory=dict)
-    stored: bool = False
-    previous_id: str | None = None
 
 
 class TurnLog:
@@ -111,42 +78,37 @@ class TurnLog:
             await transaction.each(_history(turn, opening), turn_statements.ADD_ITEM)
             return allowed
 
-    async def settle(self, turn: LiveTurn, opening: TurnOpening, end: TurnEnd) -> None:
-        """T2. Raises Unavailable if somebody else settled the turn, because this instance gave no sign of life."""
-        at = now()
-        text = turn.text
-        error = end.error.code if end.error is not None and end.status == TurnStatus.FAILED else None
-        given = {
-            "turn_id": turn.id,
-            "conversation_id": turn.conversation_id,
-            "response": text,
-            "finish_reason": end.finish_reason,
-            "error": error,
-            **_counted(
-                end.status, end.usage, created_at=turn.created_at, first_token_at=turn.first_token_at, finished_at=at
-            ),
-            **_uncharged(turn.prompt_tokens + opening.max_tokens, turn.charged_at or turn.created_at, end.usage),
-            "key_id": opening.principal.key_id,
-            "model": opening.model,
-        }
-        said = turn.conversation_id is not None and _is_said(end, text)
-        items = _items(turn, opening, end, at, said=said) if said or opening.stored else []
+    async def settle(self, end: Settlement) -> None:
+        """T2. Done again, perhaps because nobody knows whether it was done, it changes nothing.
+
+        Raises TurnInterrupted if somebody else ended the turn, because this instance gave no sign of life: it stays
+        interrupted, and what it said and used is added to it.
+        """
+        given, items = end.values(), end.item_rows()
         together, rest = items[:_AT_ONCE], items[_AT_ONCE:]
         for number, item in enumerate(together):
             given |= turn_statements.numbered(number, item)
-        given["length"] = _length(opening) + len(items)
-        tenant_id, ending = opening.principal.tenant_id, turn_statements.end(len(together), said=said)
-        if rest or turn.resumable:
-            async with self._database.begin_prepared(tenant_id) as transaction:
+        ending = turn_statements.end(len(together), said=end.said)
+        if rest or end.resumable:
+            async with self._database.begin_prepared(end.tenant_id) as transaction:
                 ((ended,),) = await transaction.run(given, ending)
                 if ended[0] and rest:
                     await transaction.each(rest, turn_statements.ADD_ITEM)
-                if ended[0] and turn.resumable:
+                if ended[0] and end.resumable:
                     await transaction.run(given, FORGET_CHUNKS)
         else:
-            (ended,) = await self._database.run_prepared(tenant_id, given, ending)
-        if not ended[0]:
-            raise Unavailable("The turn was interrupted before it ended.", code="turn_interrupted")
+            (ended,) = await self._database.run_prepared(end.tenant_id, given, ending)
+        if not ended[0] and not await self._is_settled(end, given):
+            raise TurnInterrupted
+
+    async def _is_settled(self, end: Settlement, given: dict[str, Any]) -> bool:
+        """Whether a turn that does not run has ended so; where recovery was faster, its end is completed."""
+        rows = await self._database.run_prepared(end.tenant_id, given, turn_statements.HAS_ENDED_SO)
+        if not rows or rows[0][0] or not end.usage.completion_tokens:
+            return bool(rows and rows[0][0])
+        late = given | late_values(end.usage)
+        await self._database.run_prepared(end.tenant_id, late, turn_statements.COMPLETE_INTERRUPTED)
+        return False
 
     async def interrupt(self, tenant_id: str, turn_id: str) -> bool:
         """Settle a turn whose process died, unless it has ended; whether it had not."""
@@ -165,10 +127,10 @@ class TurnLog:
             "position": 0,
             "finish_reason": None,
             "error": None,
-            **_counted(
+            **counted(
                 TurnStatus.INTERRUPTED, usage, created_at=turn.created_at, first_token_at=None, finished_at=now()
             ),
-            **_uncharged(turn.reserved_tokens, turn.reserved_at or turn.created_at, usage),
+            **uncharged(turn.reserved_tokens, turn.reserved_at or turn.created_at, usage),
             "key_id": turn.key_id,
             "model": turn.model,
         }
@@ -198,11 +160,6 @@ def _locked() -> Conflict:
     return Conflict("Another turn of this conversation is running; wait for its end.", retry_after=1)
 
 
-def _is_said(end: TurnEnd, text: str) -> bool:
-    # A turn that failed, or was cancelled before a word, is asked again: its prompt must not stand there twice.
-    return end.status == TurnStatus.COMPLETED or (end.status == TurnStatus.CANCELLED and text != "")
-
-
 def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
     at = turn.charged_at or turn.created_at
     return {
@@ -220,7 +177,7 @@ def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
         "prompt_tokens": turn.prompt_tokens,
         "dropped_turns": turn.dropped_turns,
         "created_at": turn.created_at,
-        "length": _length(opening),
+        "length": opening.length,
         "seen_length": opening.seen_length,
         "reserved_tokens": turn.prompt_tokens + opening.max_tokens,
         "reserved_at": at,
@@ -228,22 +185,9 @@ def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
     }
 
 
-def _length(opening: TurnOpening) -> int:
-    """Of the conversation, before the turn has said anything."""
-    return len(opening.history) if opening.seen_length is None else opening.seen_length
-
-
 def _history(turn: LiveTurn, opening: TurnOpening) -> list[dict[str, Any]]:
     owner = {"conversation_id": turn.conversation_id, "turn_id": None, "created_at": turn.created_at}
     return item_rows(opening.history, 0, **owner)
-
-
-def _items(turn: LiveTurn, opening: TurnOpening, end: TurnEnd, at: datetime, *, said: bool) -> list[dict[str, Any]]:
-    answers = answer_items(turn.id, turn.answers, end.finish_reasons)
-    # While a turn runs nothing is added to its conversation by anybody else.
-    first = _length(opening) if said else 0
-    owner = {"conversation_id": turn.conversation_id if said else None, "turn_id": turn.id, "created_at": at}
-    return item_rows([*opening.items, *answers], first, **owner)
 
 
 def _allowed(charged: Rows, given: dict[str, Any]) -> Allowance:
@@ -251,30 +195,3 @@ def _allowed(charged: Rows, given: dict[str, Any]) -> Allowance:
     if latest > given["limit_minute"]:
         raise _MinuteIsOver(minute_began(latest))
     return allowance(charged, given["reserved_tokens"], given["reserved_at"])
-
-
-def _uncharged(reserved: int, at: datetime, usage: Usage) -> dict[str, Any]:
-    """What of its charge a turn gives back, and to which windows."""
-    return {"unused_tokens": reserved - usage.prompt_tokens - usage.completion_tokens, **windows(at)}
-
-
-def _counted(
-    status: TurnStatus, usage: Usage, *, created_at: datetime, first_token_at: datetime | None, finished_at: datetime
-) -> dict[str, Any]:
-    """What a turn that ended is in the log, and what it adds to its day."""
-    completed = status == TurnStatus.COMPLETED
-    first = (first_token_at or finished_at) - created_at
-    return {
-        "status": status.value,
-        "first_token_at": first_token_at,
-        "finished_at": finished_at,
-        "prompt_tokens": usage.prompt_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "day": created_at.date(),
-        "requests": 1,
-        "cancelled": int(status == TurnStatus.CANCELLED),
-        "failed": int(status in {TurnStatus.FAILED, TurnStatus.INTERRUPTED}),
-        "first_token_ms": first // _MILLISECOND if completed else 0,
-        "duration_ms": (finished_at - created_at) // _MILLISECOND if completed else 0,
-    }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from structlog.contextvars import bind_contextvars
 
-from app.common.errors import AppError, GenerationFailed, InvalidRequest, Unavailable
+from app.common.errors import AppError, GenerationFailed, InvalidRequest, OutcomeUnknown, Unavailable
 from database.clock import now
 from database.models import TurnStatus
 from services.choice import Choice
@@ -22,8 +22,11 @@ from services.inference.engine import (
     PromptLogprobs,
 )
 from services.live_turn import LiveTurn, TurnEnd, Usage
-from services.turn_log import TurnLog, TurnOpening
+from services.settlement import settlement
+from services.settlement_service import SettlementService
+from services.turn_log import TurnLog
 from services.turn_metrics import TurnMetrics
+from services.turn_opening import TurnOpening
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +44,12 @@ class TurnPlan:
 class TurnRunner:
     """Owns the turns of this process from their first row to their last event."""
 
-    def __init__(self, engine: Engine, turn_log: TurnLog, metrics: TurnMetrics | None = None) -> None:
+    def __init__(
+        self, engine: Engine, turn_log: TurnLog, settlements: SettlementService, metrics: TurnMetrics | None = None
+    ) -> None:
         self._engine = engine
         self._log = turn_log
+        self._settlements = settlements
         self._metrics = metrics or TurnMetrics()
         self._running: dict[str, tuple[TurnPlan, asyncio.Task[None]]] = {}
 
@@ -67,6 +73,7 @@ class TurnRunner:
 
         Raises Conflict if another turn of the conversation runs, Unavailable without an engine, a place or a database.
         """
+        self._settlements.check_room()
         turn = plan.turn
         bind_contextvars(turn_id=turn.id)
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -105,6 +112,8 @@ class TurnRunner:
         except Exception as error:
             if not accepted.done():
                 accepted.set_exception(_refusal(error))
+                if isinstance(error, OutcomeUnknown):
+                    await self._take_back(plan, error)
                 return
             # The row is running and somebody listens: whatever happened, the turn must end.
             log.exception("a turn broke")
@@ -159,12 +168,19 @@ class TurnRunner:
 
     async def _settle(self, plan: TurnPlan, end: TurnEnd) -> TurnEnd:
         try:
-            await self._log.settle(plan.turn, plan.opening, end)
-        except Exception as error:
+            await self._settlements.settle(settlement(plan.turn, plan.opening, end))
+        except AppError as error:
+            return TurnEnd(status=TurnStatus.INTERRUPTED, usage=end.usage, error=error)
+        except Exception:
             log.exception("a turn could not be settled; its lease will expire")
-            known = error if isinstance(error, AppError) else Unavailable("The answer could not be stored.")
-            return TurnEnd(status=TurnStatus.INTERRUPTED, usage=end.usage, error=known)
+            refused = Unavailable("The answer could not be stored.")
+            return TurnEnd(status=TurnStatus.INTERRUPTED, usage=end.usage, error=refused)
         return end
+
+    async def _take_back(self, plan: TurnPlan, error: OutcomeUnknown) -> None:
+        """End a turn that was refused, though its row may be there: nobody else would before its lease expires."""
+        nothing = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0)
+        await self._settle(plan, TurnEnd(status=TurnStatus.FAILED, usage=nothing, error=error))
 
 
 def _refusal(error: Exception) -> Exception:

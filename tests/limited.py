@@ -8,6 +8,7 @@ from database.session import Database
 from services.limit_service import Limits, LimitService
 from services.live_turn import LiveTurn, Usage
 from services.principal import Principal
+from services.settlement import settlement
 from services.tenant_service import TenantService
 from services.turn_log import TurnLog
 from tests.rows import TESTER
@@ -47,4 +48,4 @@ async def end(log: TurnLog, principal: Principal, turn: LiveTurn, status: TurnSt
         TurnStatus.CANCELLED: Unavailable("Cancelled."),
     }.get(status)
     usage = Usage(prompt_tokens=5, cached_tokens=0, completion_tokens=tokens)
-    await log.settle(turn, an_opening(principal), an_end(status, error=error, usage=usage))
+    await log.settle(settlement(turn, an_opening(principal), an_end(status, error=error, usage=usage)))

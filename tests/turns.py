@@ -9,7 +9,7 @@ from services.answer_delta import TextDelta
 from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.principal import Principal
 from services.said_item import SaidItem
-from services.turn_log import TurnOpening
+from services.turn_opening import TurnOpening
 
 
 def a_live_turn(conversation_id: str | None = None, text: str = "", **columns: Any) -> LiveTurn:

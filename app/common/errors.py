@@ -155,6 +155,31 @@ class Unavailable(AppError):
     code = "service_unavailable"
 
 
+class DatabaseUnavailable(Unavailable):
+    """503: the database is away, hangs, or has no time."""
+
+    code = "database_unavailable"
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """503: the database was lost before it said whether it did what it had been asked for."""
+
+
+class StorageFull(DatabaseUnavailable):
+    """503: the database has no room. What is stored can be read; nothing can be written."""
+
+    code = "storage_full"
+
+
+class TurnInterrupted(Unavailable):
+    """503: the turn was given up, because the process that ran it gave no sign of life."""
+
+    code = "turn_interrupted"
+
+    def __init__(self) -> None:
+        super().__init__("The turn was interrupted before it ended.", retry_after=1)
+
+
 class TooManyConnections(Unavailable):
     """503: as many clients are connected as the service serves."""
 

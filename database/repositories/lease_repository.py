@@ -19,11 +19,9 @@ class LeaseRepository:
         await self._session.execute(update(Lease).where(Lease.turn_id.in_(turn_ids)).values(expires_at=until))
 
     async def abandoned(self, at: datetime, dead_owner: str | None = None) -> list[Lease]:
-        """Leases that expired before `at`, and all of an owner known to be dead."""
-        condition = Lease.expires_at < at
-        if dead_owner is not None:
-            return list(await self._session.scalars(select(Lease).where(or_(condition, Lease.owner == dead_owner))))
-        return list(await self._session.scalars(select(Lease).where(condition)))
+        """Leases that expired before `at`; of an owner known to be dead, all of them, and nobody else's."""
+        abandoned = Lease.expires_at < at if dead_owner is None else Lease.owner == dead_owner
+        return list(await self._session.scalars(select(Lease).where(abandoned)))
 
     async def hear(self, turn_id: str, at: datetime) -> None:
         """Note that somebody listens to this turn."""

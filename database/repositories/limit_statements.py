@@ -50,7 +50,8 @@ def _charged() -> dict[str, Any]:
 def _settled() -> dict[str, Any]:
     columns = _limits.c
     unused = given("unused_tokens", columns.minute_tokens)
-    changed: dict[str, Any] = {"running": case((columns.running > 0, columns.running - 1), else_=0)}
+    ended = given("ended_turns", columns.running)
+    changed: dict[str, Any] = {"running": case((columns.running > ended, columns.running - ended), else_=0)}
     for window in _WINDOWS:
         used = columns[f"{window}_tokens"]
         same = columns[window] == given(f"limit_{window}", columns[window])

@@ -119,6 +119,29 @@ _GROWN = given("length", _conversations.c.length)
 INTERRUPT = Prepared(_RELEASE, _ending, *SETTLE, guard=_still(_mine))
 REMEMBER = Prepared(_REMEMBER)
 
+# Whether a turn that does not run ended as these parameters say; no row if it is gone.
+HAS_ENDED_SO = Prepared(
+    select(
+        and_(
+            _turns.c.status == given("status", _turns.c.status),
+            _turns.c.finished_at == given("finished_at", _turns.c.finished_at),
+        )
+    ).where(*_own_turn)
+)
+_interrupted = (
+    select(and_(_turns.c.status == TurnStatus.INTERRUPTED.value, _turns.c.completion_tokens == 0).label("runs"))
+    .where(*_own_turn, LIMITS_LOCKED)
+    .with_for_update()
+)
+_LATE = ("cached_tokens", "completion_tokens", "first_token_at")
+# What an interrupted turn had said, once. Its end stays what it was.
+COMPLETE_INTERRUPTED = Prepared(
+    _REMEMBER,
+    update(_turns).where(*_own_turn).values({name: given(name, _turns.c[name]) for name in _LATE}),
+    *SETTLE,
+    guard=_still(_interrupted),
+)
+
 
 @cache
 def end(items: int, *, said: bool) -> Prepared:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,12 +17,10 @@ from database.clock import now
 from database.engine import create_engine
 from database.repositories.usage_repository import UsageFilter
 from database.session import Database
-from services.inference.engine import Engine
 from services.limit_service import Limits, LimitService
 from services.recovery_service import RecoveryService
 from services.tenant_service import TenantService
 from services.turn_log import TurnLog
-from services.turn_runner import TurnRunner
 from services.usage_service import UsageService
 from tests.conftest import OWNER, SERVICE
 from tests.process import KEY, ServiceProcess, environment, messages, script, started_service
@@ -125,7 +123,8 @@ def _recovery(database: Database) -> RecoveryService:
     """As the killed service has it when it starts again."""
     lease = timedelta(seconds=30)
     log = TurnLog(database, owner="0" * 32, lease=lease)
-    return RecoveryService(database, log, TurnRunner(cast("Engine", None), log), lease=lease)
+    nobody: Any = None
+    return RecoveryService(database, log, nobody, nobody, lease=lease)
 
 
 @pytest.mark.parametrize("role", ["postgres", OWNER])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from app.common.errors import Unavailable
+from app.common.errors import DatabaseUnavailable, Unavailable
 from database.clock import now
 from database.engine import create_engine
 from database.identifier import new_id
@@ -133,7 +133,7 @@ async def test_when_the_commit_fails_all_hear_of_it_and_nothing_is_kept(
     with monkeypatch.context() as patch:
         patch.setattr("database.driver.SqliteConnection.commit", full)
         ends = await asyncio.gather(*map(traced.add, ids(5)), return_exceptions=True)
-    assert [type(end) for end in ends] == [Unavailable] * 5
+    assert [type(end) for end in ends] == [DatabaseUnavailable] * 5
     (name,) = ids(1)
     await traced.add(name)
     assert await traced.names() == {name}
@@ -158,7 +158,7 @@ async def test_when_sqlite_gives_up_the_whole_transaction_those_before_hear_of_i
         await asyncio.sleep(0)
     gate.set()
     ends = await asyncio.gather(leading, holding, return_exceptions=True)
-    assert [type(end) for end in ends] == [Unavailable, Unavailable]
+    assert [type(end) for end in ends] == [DatabaseUnavailable] * 2
     await traced.add(after)
     assert await traced.names() == {after}
 

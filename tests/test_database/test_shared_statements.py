@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from app.common.errors import Unavailable
+from app.common.errors import OutcomeUnknown
 from database.clock import now
 from database.engine import create_engine
 from database.identifier import new_id
@@ -129,4 +129,4 @@ async def test_when_the_database_is_away_each_hears_of_it(writing: Writing, monk
     for name in ("fetch", "fetchmany"):
         monkeypatch.setattr(asyncpg.Connection, name, away)
     outcomes = await asyncio.gather(*(writing.add(new_id()) for _ in range(4)), return_exceptions=True)
-    assert [type(one) for one in outcomes] == [Unavailable] * 4
+    assert [type(one) for one in outcomes] == [OutcomeUnknown] * 4

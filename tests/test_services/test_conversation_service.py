@@ -14,6 +14,7 @@ from database.session import Database
 from services.conversation_service import ConversationService
 from services.principal import Principal
 from services.said_item import SaidItem
+from services.settlement import settlement
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
 from tests.turns import a_live_turn, an_end, an_opening
@@ -43,7 +44,7 @@ async def _answer(
         turn = a_live_turn(conversation_id, text=f"{text} b")
         opening = an_opening(principal, seen_length=length, prompt=f"{text} a")
         await log.open(turn, opening)
-        await log.settle(turn, opening, an_end(finish_reasons=("stop",)))
+        await log.settle(settlement(turn, opening, an_end(finish_reasons=("stop",))))
 
     await _until_free(answer)
 

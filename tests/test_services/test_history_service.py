@@ -16,6 +16,7 @@ from services.history_service import HistoryService
 from services.key_service import KeyService
 from services.key_token import Peppers
 from services.principal import Principal
+from services.settlement import settlement
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
 from tests.rows import TESTER, a_conversation, a_text, a_turn, an_item, store
@@ -207,7 +208,7 @@ async def _said(database: Database, principal: Principal, conversation_id: str |
     turn = a_live_turn(conversation_id, text="an answer")
     opening = an_opening(principal, seen_length=None if conversation_id is None else 2)
     await log.open(turn, opening)
-    await log.settle(turn, opening, an_end())
+    await log.settle(settlement(turn, opening, an_end()))
     assert turn.conversation_id is not None
     return turn.conversation_id
 

@@ -14,6 +14,7 @@ from database.session import Database
 from services.answer_delta import TextDelta
 from services.limit_service import Limits
 from services.principal import Principal
+from services.settlement import settlement
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
 from tests.limited import ENDS, RESERVED, USED, begin, end, limit, limit_row
@@ -106,7 +107,8 @@ async def test_a_turn_settled_twice_gives_back_once(database: Database, tenants:
     with pytest.raises(Unavailable):
         await end(log, tenants.ours, turn, TurnStatus.COMPLETED)
     row = await limit_row(database, tenants.ours)
-    assert (row.running, row.month_tokens) == (1, 5 + RESERVED)
+    # What it had used is charged all the same.
+    assert (row.running, row.month_tokens) == (1, USED + RESERVED)
     await end(log, tenants.ours, other, TurnStatus.COMPLETED)
 
 
@@ -230,7 +232,7 @@ async def test_turns_of_one_conversation_that_race_with_its_end_never_block_each
         turn.append([TextDelta("a word")])
         following = [a_live_turn(turn.conversation_id) for _ in range(4)]
         outcomes = await asyncio.gather(
-            log.settle(turn, opening, an_end()),
+            log.settle(settlement(turn, opening, an_end())),
             *(log.open(one, an_opening(tenants.ours, seen_length=length)) for one in following),
             return_exceptions=True,
         )

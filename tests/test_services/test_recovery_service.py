@@ -2,20 +2,24 @@
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from sqlalchemy import select
 
-from app.common.errors import Unavailable
+from app.common.errors import TurnInterrupted, Unavailable
 from database.clock import now
 from database.engine import create_engine
 from database.identifier import new_id
-from database.models import Lease, Turn, TurnStatus, TurnText
+from database.models import Lease, Turn, TurnStatus, TurnText, Usage
 from database.session import Database
+from services.answer_delta import TextDelta
 from services.live_turn import LiveTurn
 from services.principal import Principal
 from services.recovery_service import RecoveryService
+from services.settlement import settlement
+from services.settlement_service import SettlementService
 from services.turn_log import TurnLog
 from services.turn_runner import TurnRunner
 from tests.conftest import TwoTenants
@@ -47,7 +51,8 @@ def _log(database: Database, owner: str = _OWNER) -> TurnLog:
 
 
 def _recovery(database: Database, runner: _Runner | None = None, lease: timedelta = _LEASE) -> RecoveryService:
-    return RecoveryService(database, _log(database), cast("TurnRunner", runner), lease=lease)
+    nothing_waits = cast("SettlementService", SimpleNamespace(waiting=()))
+    return RecoveryService(database, _log(database), cast("TurnRunner", runner), nothing_waits, lease=lease)
 
 
 async def _opened(database: Database, principal: Principal, *, owner: str = _OWNER, expired: bool = False) -> LiveTurn:
@@ -104,7 +109,7 @@ async def test_a_dead_owners_turns_are_interrupted_at_once_and_nobody_elses(
 
 async def test_a_turn_that_ended_keeps_its_end(database: Database, tenants: TwoTenants) -> None:
     turn = await _opened(database, tenants.ours, owner=_DEAD)
-    await _log(database).settle(turn, an_opening(tenants.ours), an_end())
+    await _log(database).settle(settlement(turn, an_opening(tenants.ours), an_end()))
     assert await _recovery(database).recover(dead_owner=_DEAD) == 0
     assert await _status(database, tenants.ours, turn) == TurnStatus.COMPLETED
 
@@ -113,8 +118,27 @@ async def test_a_turn_given_up_cannot_be_settled_later(database: Database, tenan
     turn = await _opened(database, tenants.ours, expired=True)
     await _recovery(database).recover()
     with pytest.raises(Unavailable):
-        await _log(database).settle(turn, an_opening(tenants.ours), an_end())
+        await _log(database).settle(settlement(turn, an_opening(tenants.ours), an_end()))
     assert await _status(database, tenants.ours, turn) == TurnStatus.INTERRUPTED
+
+
+async def test_what_a_turn_given_up_had_said_and_used_is_added_once_and_its_end_stays(
+    database: Database, tenants: TwoTenants
+) -> None:
+    opening, turn = an_opening(tenants.ours), await _opened(database, tenants.ours, expired=True)
+    await _recovery(database).recover()
+    turn.append([TextDelta("an answer")])
+    late = settlement(turn, opening, an_end(finish_reasons=("stop",)))
+    for _ in range(2):
+        with pytest.raises(TurnInterrupted):
+            await _log(database).settle(late)
+    async with database.begin(tenants.ours.tenant_id) as session:
+        row, text = await session.get_one(Turn, turn.id), await session.get_one(TurnText, turn.id)
+        (usage,) = await session.scalars(select(Usage))
+    assert (row.status, row.finish_reason, row.completion_tokens) == (TurnStatus.INTERRUPTED, None, 7)
+    assert text.response == "an answer"
+    assert (usage.requests, usage.failed, usage.prompt_tokens, usage.cached_tokens) == (1, 1, 5, 2)
+    assert usage.completion_tokens == 7
 
 
 async def test_recoveries_at_the_same_time_settle_each_turn_once(
@@ -138,8 +162,12 @@ async def test_running_renews_the_living_and_settles_the_dead_whatever_happens_o
     alive, dead = [await _opened(database, tenants.ours, expired=True) for _ in range(2)]
     runner = _Runner([alive.id], fails_first=fails_first)
     task = asyncio.create_task(_recovery(database, runner, timedelta(milliseconds=30)).run())
+    # The database has to be there for the length of a lease; only then is anybody taken for dead.
+    for _ in range(3 + fails_first):
+        await runner.asked.get()
+    assert await _status(database, tenants.ours, dead) == TurnStatus.RUNNING
     # When it asks again, what it was told before has been dealt with.
-    for _ in range(3):
+    for _ in range(2):
         await runner.asked.get()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -13,9 +13,11 @@ from database.models import Lease, TurnChunk, TurnStatus, TurnText
 from database.session import Database
 from services.answer_delta import TextDelta
 from services.live_turn import LiveTurn, TurnEnd
+from services.settlement import settlement
 from services.turn_follower import TurnFollower
 from services.turn_journal import TurnJournal
-from services.turn_log import TurnLog, TurnOpening
+from services.turn_log import TurnLog
+from services.turn_opening import TurnOpening
 from services.turn_runner import TurnPlan, TurnRunner
 from services.turn_watch import TurnWatch
 from tests.conftest import TwoTenants
@@ -46,7 +48,7 @@ class _Process:
         await self.journal.write()
 
     async def end(self, status: TurnStatus = TurnStatus.COMPLETED) -> None:
-        await self.log.settle(self.turn, self.opening, an_end(status, finish_reasons=("stop",)))
+        await self.log.settle(settlement(self.turn, self.opening, an_end(status, finish_reasons=("stop",))))
 
 
 class _Elsewhere:

@@ -10,6 +10,7 @@ from database.session import Database
 from services.answer_delta import CallDelta
 from services.inference.message import ToolCall
 from services.said_item import SaidItem, answer_item_id
+from services.settlement import settlement
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
 from tests.turns import a_live_turn, an_end, an_opening
@@ -29,7 +30,7 @@ async def test_calls_and_their_outputs_are_items_however_many(
     output = SaidItem(type="function_call_output", role="tool", text="42", name="f", call_id="c", parts=(1, 1))
     opening = an_opening(tenants.ours, items=[SaidItem(role="user", text="a question"), output])
     await log.open(turn, opening)
-    await log.settle(turn, opening, an_end(finish_reasons=("tool_calls",)))
+    await log.settle(settlement(turn, opening, an_end(finish_reasons=("tool_calls",))))
     async with database.begin(tenants.ours.tenant_id) as session:
         items = list(await session.scalars(select(Item).where(Item.turn_id == turn.id).order_by(Item.position)))
     told, said = items[:2], items[2:]
@@ -55,7 +56,9 @@ async def test_the_end_of_an_answer_that_was_cut_is_incomplete(
     for reasons, wanted in ((("stop",), "completed"), (("length",), "incomplete"), ((), "incomplete")):
         turn = a_live_turn(text="a part")
         await log.open(turn, an_opening(tenants.ours))
-        await log.settle(turn, an_opening(tenants.ours), an_end(TurnStatus.COMPLETED, finish_reasons=reasons))
+        await log.settle(
+            settlement(turn, an_opening(tenants.ours), an_end(TurnStatus.COMPLETED, finish_reasons=reasons))
+        )
         async with database.begin(tenants.ours.tenant_id) as session:
             items = select(Item.status).where(Item.turn_id == turn.id).order_by(Item.position)
             assert list(await session.scalars(items)) == ["completed", wanted]
@@ -70,7 +73,7 @@ async def test_a_stored_turn_keeps_all_that_the_model_was_told_in_no_conversatio
         turn.conversation_id = None
         opening = an_opening(tenants.ours, items=told, stored=stored, labels={"run": "7"})
         await log.open(turn, opening)
-        await log.settle(turn, opening, an_end(finish_reasons=("stop",)))
+        await log.settle(settlement(turn, opening, an_end(finish_reasons=("stop",))))
         async with database.begin(tenants.ours.tenant_id) as session:
             row = await session.get_one(Turn, turn.id)
             items = list(await session.scalars(select(Item).where(Item.turn_id == turn.id).order_by(Item.position)))

@@ -7,19 +7,21 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from app.common.errors import Conflict, GenerationFailed, Unavailable
+from app.common.errors import Conflict, GenerationFailed, TurnInterrupted, Unavailable
 from database.clock import now
-from database.models import Base, Conversation, Item, Lease, Turn, TurnStatus, TurnText
+from database.models import Base, Conversation, Item, Lease, Turn, TurnStatus, TurnText, Usage
 from database.session import Database
 from services.answer_delta import TextDelta
 from services.live_turn import TurnEnd
 from services.principal import Principal
 from services.said_item import SaidItem
+from services.settlement import settlement
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
 from tests.turns import a_live_turn, an_end, an_opening
 
 _LEASE = timedelta(seconds=30)
+_TWO_ENDS = TurnStatus.COMPLETED, TurnStatus.FAILED
 _WRITTEN: list[type[Base]] = [Conversation, Turn, TurnText, Item, Lease]
 
 
@@ -79,7 +81,7 @@ async def test_a_completed_turn_is_settled_said_and_free_of_its_lease(
     await log.open(turn, opening)
     turn.append([TextDelta("an ")])
     turn.append([TextDelta("answer")])
-    await log.settle(turn, opening, an_end(finish_reasons=("stop",)))
+    await log.settle(settlement(turn, opening, an_end(finish_reasons=("stop",))))
     row, text = await _row(database, tenants.ours, turn.id)
     assert (row.status, row.finish_reason, row.error) == (TurnStatus.COMPLETED, "stop", None)
     assert (row.prompt_tokens, row.cached_tokens, row.completion_tokens) == (5, 2, 7)
@@ -102,7 +104,7 @@ async def test_a_history_that_was_brought_along_comes_before_the_turn(
     )
     await log.open(turn, opening)
     assert await _length(database, tenants.ours, turn.conversation_id) == 2
-    await log.settle(turn, opening, an_end())
+    await log.settle(settlement(turn, opening, an_end()))
     said = await _said(database, tenants.ours, turn.conversation_id)
     assert said == [(0, "system", "first"), (1, "user", "second"), (2, "user", "a question"), (3, "assistant", "third")]
 
@@ -110,11 +112,11 @@ async def test_a_history_that_was_brought_along_comes_before_the_turn(
 async def test_a_conversation_goes_on_where_it_was(database: Database, tenants: TwoTenants, log: TurnLog) -> None:
     first = a_live_turn(text="one")
     await log.open(first, an_opening(tenants.ours))
-    await log.settle(first, an_opening(tenants.ours), an_end())
+    await log.settle(settlement(first, an_opening(tenants.ours), an_end()))
     second = a_live_turn(first.conversation_id, text="two")
     opening = an_opening(tenants.ours, seen_length=2, prompt="and then?")
     await log.open(second, opening)
-    await log.settle(second, opening, an_end())
+    await log.settle(settlement(second, opening, an_end()))
     said = await _said(database, tenants.ours, first.conversation_id)
     assert said[2:] == [(2, "user", "and then?"), (3, "assistant", "two")]
 
@@ -133,7 +135,7 @@ async def test_only_what_a_conversation_can_go_on_from_is_said_but_every_text_is
 ) -> None:
     turn = a_live_turn(text=text)
     await log.open(turn, an_opening(tenants.ours))
-    await log.settle(turn, an_opening(tenants.ours), end)
+    await log.settle(settlement(turn, an_opening(tenants.ours), end))
     row, kept = await _row(database, tenants.ours, turn.id)
     assert (row.status, row.error) == (end.status, "out_of_memory" if end.status == TurnStatus.FAILED else None)
     assert kept.response == text
@@ -151,7 +153,7 @@ async def test_a_second_running_turn_of_a_conversation_is_refused_and_leaves_not
         await log.open(a_live_turn(first.conversation_id), an_opening(tenants.ours, seen_length=0))
     assert (caught.value.code, caught.value.retry_after) == ("conversation_locked", 1)
     assert await _counts(database, tenants.ours) == before
-    await log.settle(first, an_opening(tenants.ours), an_end())
+    await log.settle(settlement(first, an_opening(tenants.ours), an_end()))
 
 
 async def test_of_turns_that_begin_at_once_in_a_conversation_one_runs(
@@ -159,7 +161,7 @@ async def test_of_turns_that_begin_at_once_in_a_conversation_one_runs(
 ) -> None:
     first = a_live_turn()
     await log.open(first, an_opening(tenants.ours))
-    await log.settle(first, an_opening(tenants.ours), an_end())
+    await log.settle(settlement(first, an_opening(tenants.ours), an_end()))
     turns = [a_live_turn(first.conversation_id) for _ in range(5)]
     opening = an_opening(tenants.ours, seen_length=2)
     ends = await asyncio.gather(*(log.open(turn, opening) for turn in turns), return_exceptions=True)
@@ -179,7 +181,7 @@ async def test_a_turn_that_was_overtaken_since_it_read_the_conversation_is_refus
 ) -> None:
     first = a_live_turn()
     await log.open(first, an_opening(tenants.ours))
-    await log.settle(first, an_opening(tenants.ours), an_end())
+    await log.settle(settlement(first, an_opening(tenants.ours), an_end()))
     with pytest.raises(Conflict) as caught:
         await log.open(a_live_turn(first.conversation_id), an_opening(tenants.ours, seen_length=0))
     assert caught.value.code == "conversation_locked"
@@ -190,7 +192,7 @@ async def test_another_tenants_conversation_is_refused_as_one_that_does_not_exis
 ) -> None:
     theirs = a_live_turn()
     await log.open(theirs, an_opening(tenants.theirs))
-    await log.settle(theirs, an_opening(tenants.theirs), an_end(TurnStatus.FAILED))
+    await log.settle(settlement(theirs, an_opening(tenants.theirs), an_end(TurnStatus.FAILED)))
     messages = set()
     for conversation_id in (theirs.conversation_id, "0" * 32):
         with pytest.raises(Conflict) as caught:
@@ -207,14 +209,18 @@ async def test_an_opening_that_fails_leaves_nothing(database: Database, tenants:
     assert set((await _counts(database, tenants.ours)).values()) == {0}
 
 
-async def test_a_turn_is_settled_once(database: Database, tenants: TwoTenants, log: TurnLog) -> None:
+async def test_an_end_written_again_changes_nothing_and_another_one_is_refused(
+    database: Database, tenants: TwoTenants, log: TurnLog
+) -> None:
     turn = a_live_turn(text="an answer")
     await log.open(turn, an_opening(tenants.ours))
-    settling = (log.settle(turn, an_opening(tenants.ours), an_end()) for _ in range(3))
-    ends = await asyncio.gather(*settling, return_exceptions=True)
-    refused = [end for end in ends if isinstance(end, Unavailable)]
-    assert [error.code for error in refused] == ["turn_interrupted"] * 2
+    first, second = [settlement(turn, an_opening(tenants.ours), an_end(status)) for status in _TWO_ENDS]
+    ends = await asyncio.gather(*(log.settle(end) for end in (first, first, second, first)), return_exceptions=True)
+    assert [type(end) for end in ends] == [type(None), type(None), TurnInterrupted, type(None)]
     assert len(await _said(database, tenants.ours, turn.conversation_id)) == 2
+    async with database.begin(tenants.ours.tenant_id) as session:
+        (usage,) = await session.scalars(select(Usage))
+    assert (usage.requests, usage.completion_tokens) == (1, 7)
 
 
 async def test_a_turn_cannot_be_settled_by_another_tenant(
@@ -223,7 +229,7 @@ async def test_a_turn_cannot_be_settled_by_another_tenant(
     turn = a_live_turn()
     await log.open(turn, an_opening(tenants.theirs))
     with pytest.raises(Unavailable):
-        await log.settle(turn, an_opening(tenants.ours), an_end())
+        await log.settle(settlement(turn, an_opening(tenants.ours), an_end()))
     assert (await _row(database, tenants.theirs, turn.id))[0].status == TurnStatus.RUNNING
 
 

@@ -1,9 +1,10 @@
 """Turns from their first row to their last event, with every accident between."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +26,13 @@ from services.inference.engine import (
     Health,
 )
 from services.inference.tool import NO_TOOLS
-from services.live_turn import LiveTurn, TurnEnd
+from services.live_turn import LiveTurn
 from services.principal import Principal
-from services.turn_log import TurnLog, TurnOpening
+from services.settlement import Settlement
+from services.settlement_file import SettlementFile
+from services.settlement_service import SettlementService
+from services.turn_log import TurnLog
+from services.turn_opening import TurnOpening
 from services.turn_runner import TurnPlan, TurnRunner
 
 LIMITS = EngineLimits(model="fake", context_window=100, vocabulary=300, tokenizer="")
@@ -73,7 +78,7 @@ class FakeLog(TurnLog):
 
     def __init__(self, *, open_error: Exception | None = None, settle_error: Exception | None = None) -> None:
         self.written: list[str] = []
-        self.ends: list[TurnEnd] = []
+        self.ends: list[Settlement] = []
         self._open_error, self._settle_error = open_error, settle_error
 
     async def open(self, turn: LiveTurn, opening: TurnOpening) -> None:
@@ -81,11 +86,22 @@ class FakeLog(TurnLog):
             raise self._open_error
         self.written.append("T1")
 
-    async def settle(self, turn: LiveTurn, opening: TurnOpening, end: TurnEnd) -> None:
+    async def settle(self, end: Settlement) -> None:
         if self._settle_error:
             raise self._settle_error
         self.written.append("T2")
         self.ends.append(end)
+
+
+Running = Callable[[FakeEngine, FakeLog], TurnRunner]
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """Makes a runner that tries once, and keeps what it cannot settle in a file."""
+    file = SettlementFile(tmp_path / "unsettled.journal")
+    yield lambda engine, log: TurnRunner(engine, log, SettlementService(log, file, patience=0.0))
+    file.close()
 
 
 async def plan() -> TurnPlan:
@@ -112,20 +128,20 @@ def tokens(text: str) -> Delta:
     return Delta("", list(text.encode()))
 
 
-async def test_the_row_is_opened_before_the_first_byte_and_settled_before_the_last_event() -> None:
+async def test_the_row_is_opened_before_the_first_byte_and_settled_before_the_last_event(running: Running) -> None:
     log = FakeLog()
-    turn = await TurnRunner(FakeEngine(tokens("he"), tokens("llo"), USAGE_END), log).start(await plan())
+    turn = await running(FakeEngine(tokens("he"), tokens("llo"), USAGE_END), log).start(await plan())
     assert log.written == ["T1"]
     written_at = [(event, list(log.written)) async for event in turn.events()]
     assert "".join(event.text for event, _ in written_at if isinstance(event, TextDelta)) == "hello"
-    assert written_at[-1] == (log.ends[0], ["T1", "T2"])
+    assert written_at[-1][1] == ["T1", "T2"]
     assert log.ends[0].status == TurnStatus.COMPLETED
 
 
 @pytest.mark.parametrize("error", [Conflict("busy"), Unavailable("no database"), RuntimeError("a defect")])
-async def test_a_turn_that_cannot_be_opened_gives_its_place_back_and_raises(error: Exception) -> None:
+async def test_a_turn_that_cannot_be_opened_gives_its_place_back_and_raises(running: Running, error: Exception) -> None:
     engine, log = FakeEngine(USAGE_END), FakeLog(open_error=error)
-    runner = TurnRunner(engine, log)
+    runner = running(engine, log)
     with pytest.raises(type(error)):
         await runner.start(await plan())
     assert engine.left == 1
@@ -133,20 +149,20 @@ async def test_a_turn_that_cannot_be_opened_gives_its_place_back_and_raises(erro
     assert runner.running == []
 
 
-async def test_a_full_engine_is_refused_before_a_row_is_written() -> None:
+async def test_a_full_engine_is_refused_before_a_row_is_written(running: Running) -> None:
     log = FakeLog()
     with pytest.raises(Unavailable) as refusal:
-        await TurnRunner(FakeEngine(EngineOverloaded("full", 2.5)), log).start(await plan())
+        await running(FakeEngine(EngineOverloaded("full", 2.5)), log).start(await plan())
     assert (refusal.value.code, refusal.value.retry_after) == ("overloaded", 2.5)
     assert log.written == []
 
 
-async def test_what_was_cached_is_known_from_the_first_token_wherever_the_answer_ends() -> None:
+async def test_what_was_cached_is_known_from_the_first_token_wherever_the_answer_ends(running: Running) -> None:
     log, first = FakeLog(), Delta("", list(b"he"), cached_tokens=2)
     codec = await Codecs().of(LIMITS)
     stopped = replace(await plan(), choices=[Choice(codec.reader(NO_TOOLS), stops=("l",))])
-    await (await TurnRunner(FakeEngine(first, tokens("llo"), endless=True), log).start(stopped)).outcome()
-    turn = await TurnRunner(FakeEngine(first, endless=True), log).start(await plan())
+    await (await running(FakeEngine(first, tokens("llo"), endless=True), log).start(stopped)).outcome()
+    turn = await running(FakeEngine(first, endless=True), log).start(await plan())
     async for _ in turn.events():
         break
     turn.unheard.set()
@@ -158,17 +174,17 @@ async def test_what_was_cached_is_known_from_the_first_token_wherever_the_answer
     ]
 
 
-async def test_a_turn_that_could_not_be_stored_never_ends_well() -> None:
+async def test_a_turn_that_could_not_be_stored_never_ends_well(running: Running) -> None:
     for error in (Unavailable("no database"), RuntimeError("a defect")):
         log = FakeLog(settle_error=error)
-        turn = await TurnRunner(FakeEngine(tokens("hello"), USAGE_END), log).start(await plan())
+        turn = await running(FakeEngine(tokens("hello"), USAGE_END), log).start(await plan())
         with pytest.raises(AppError):
             await turn.outcome()
 
 
-async def test_when_the_last_listener_leaves_the_turn_is_cancelled_with_its_text() -> None:
+async def test_when_the_last_listener_leaves_the_turn_is_cancelled_with_its_text(running: Running) -> None:
     engine, log = FakeEngine(tokens("hel"), endless=True), FakeLog()
-    runner = TurnRunner(engine, log)
+    runner = running(engine, log)
     turn = await runner.start(await plan())
     listeners = [turn.events(), turn.events()]
     assert [await anext(listener) for listener in listeners] == [TextDelta("hel")] * 2
@@ -182,9 +198,9 @@ async def test_when_the_last_listener_leaves_the_turn_is_cancelled_with_its_text
     assert turn.text == "hel"
 
 
-async def test_a_starter_that_is_cancelled_leaves_no_turn_behind() -> None:
+async def test_a_starter_that_is_cancelled_leaves_no_turn_behind(running: Running) -> None:
     engine, log = FakeEngine(tokens("hel"), endless=True), FakeLog()
-    runner = TurnRunner(engine, log)
+    runner = running(engine, log)
     starting = asyncio.create_task(runner.start(await plan()))
     await asyncio.sleep(0)
     starting.cancel()
@@ -194,14 +210,14 @@ async def test_a_starter_that_is_cancelled_leaves_no_turn_behind() -> None:
     assert log.written in ([], ["T1", "T2"])
 
 
-async def test_a_failed_generation_and_a_defect_both_settle_as_failed() -> None:
+async def test_a_failed_generation_and_a_defect_both_settle_as_failed(running: Running) -> None:
     failures: dict[str, Failed | Exception] = {
         "engine_lost": Failed("", "engine_lost", "gone", retryable=True),
         "generation_failed": RuntimeError("a defect"),
     }
     for code, failure in failures.items():
         log = FakeLog()
-        turn = await TurnRunner(FakeEngine(tokens("hel"), failure), log).start(await plan())
+        turn = await running(FakeEngine(tokens("hel"), failure), log).start(await plan())
         with pytest.raises(AppError) as raised:
             await turn.outcome()
         assert raised.value.code == code
@@ -209,7 +225,7 @@ async def test_a_failed_generation_and_a_defect_both_settle_as_failed() -> None:
         assert turn.text == "hel"
 
 
-async def test_a_place_that_cannot_be_left_ends_the_turn_all_the_same() -> None:
+async def test_a_place_that_cannot_be_left_ends_the_turn_all_the_same(running: Running) -> None:
     class BrokenEngine(FakeEngine):
         @asynccontextmanager
         async def admit(self, request: GenerationRequest) -> AsyncIterator[FakeEngine]:
@@ -218,16 +234,16 @@ async def test_a_place_that_cannot_be_left_ends_the_turn_all_the_same() -> None:
             raise RuntimeError("the transport is closed")
 
     log = FakeLog()
-    turn = await TurnRunner(BrokenEngine(tokens("hello"), USAGE_END), log).start(await plan())
+    turn = await running(BrokenEngine(tokens("hello"), USAGE_END), log).start(await plan())
     assert (await turn.outcome()).status == TurnStatus.COMPLETED
     assert turn.text == "hello"
     assert log.written == ["T1", "T2"]
 
 
-async def test_a_slow_listener_gets_merged_deltas_and_a_late_one_everything() -> None:
+async def test_a_slow_listener_gets_merged_deltas_and_a_late_one_everything(running: Running) -> None:
     log, gate = FakeLog(), asyncio.Event()
     engine = FakeEngine(tokens("h"), gate, *map(tokens, "ello"), USAGE_END)
-    turn = await TurnRunner(engine, log).start(await plan())
+    turn = await running(engine, log).start(await plan())
     slow = turn.events()
     first = await anext(slow)
     gate.set()
@@ -236,11 +252,11 @@ async def test_a_slow_listener_gets_merged_deltas_and_a_late_one_everything() ->
     rest = [event async for event in slow]
     assert first == TextDelta("h")
     assert rest[0] == TextDelta("ello")
-    assert [event async for event in turn.events()] == [TextDelta("hello"), log.ends[0]]
+    assert [event async for event in turn.events()] == [TextDelta("hello"), await turn.outcome()]
 
 
-async def test_an_idle_stream_shows_that_it_lives() -> None:
-    runner = TurnRunner(FakeEngine(endless=True), FakeLog())
+async def test_an_idle_stream_shows_that_it_lives(running: Running) -> None:
+    runner = running(FakeEngine(endless=True), FakeLog())
     turn = await runner.start(await plan())
     assert await anext(turn.events(idle=0.01)) == TextDelta("")
     await runner.close()
