@@ -65,14 +65,14 @@ def install_handlers(app: FastAPI) -> None:
     app.add_middleware(ServerErrorMiddleware, handler=_unexpected)
 
 
-def _app_error(_request: Request, error: Exception) -> JSONResponse:
+async def _app_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AppError)  # noqa: S101 - the framework calls this for no other
     if error.status >= 500:
         log.warning("%s: %s", error.code, error.message, exc_info=error.__cause__)
     return error_response(error)
 
 
-def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - the framework calls this for no other
     # The input itself is not repeated: it may be huge, a secret, or, as NaN is, impossible to write as JSON.
     issue = error.errors()[0]
@@ -89,7 +89,7 @@ def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     return error_response(InvalidRequest(message, param=param, code="invalid_value"))
 
 
-def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - the framework calls this for no other
     match error.status_code:
         case 404:
@@ -120,10 +120,10 @@ def _methods(request: Request) -> set[str]:
     }
 
 
-def _nobody(_request: Request, _error: Exception) -> Response:
+async def _nobody(_request: Request, _error: Exception) -> Response:
     # A client that left is no error; nginx's number for it tells the log so.
     return Response(status_code=499)
 
 
-def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
+async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
     return error_response(AppError("The service failed on this request."))
