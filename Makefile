@@ -13,8 +13,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 run: $(VENV)/.engine
 	@exec $(BIN)/python -m app --upgrade
 
+# A file at a time to each of as many processes as there are processors; one PostgreSQL each. Python is started hundreds
+# of times, and would compile everything each time where the environment forbids it to keep what it compiled.
 test: $(VENV)/.dev $(VENV)/.clients
-	$(BIN)/python -m pytest
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile
 
 # Takes minutes: the routes against their description, with many more requests than `make test` has time for.
 fuzz: $(VENV)/.dev

@@ -3,21 +3,24 @@
 import argparse
 import asyncio
 import os
+import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
 
 from app.common.logging import configure_logging
-from app.main import cancel_turns, create_app
+from app.main import create_app
 from app.secret import load_secret
 from app.server_config import allow_connections, server_config
 from app.settings import load_settings
+from services.shutdown import Shutdown
 
-# How long cancelled streams may take to say so.
+# How long connections may take to send what is left when all turns have ended.
 _FAREWELL_SECONDS = 5
 
 
@@ -38,30 +41,39 @@ def main() -> None:
     )
     allow_connections(settings.max_connections)
     config = server_config(app, settings)
-    config.timeout_graceful_shutdown = settings.shutdown_seconds + _FAREWELL_SECONDS
-    server = _Server(config, lambda: cancel_turns(app), settings.shutdown_seconds)
+    config.timeout_graceful_shutdown = _FAREWELL_SECONDS
+    server = _Server(config, lambda: app.state.shutdown)
     threading.Thread(target=_watch_lifeline, args=(server,), daemon=True).start()
     server.run(sockets=[socket.socket(fileno=arguments.fd)])
 
 
 class _Server(uvicorn.Server):
-    """Cancels the turns that outlast the grace, so that their streams end with an error and not in silence."""
+    """Answers on while it stops: turns that run may end, and callers and load balancers hear that no new one begins."""
 
-    def __init__(self, config: uvicorn.Config, cancel: Callable[[], Coroutine[None, None, None]], grace: float) -> None:
+    def __init__(self, config: uvicorn.Config, shutdown: Callable[[], Shutdown]) -> None:
+        """`shutdown` is there once the application has started."""
         super().__init__(config)
-        self._cancel = cancel
-        self._grace = grace
+        self._shutdown = shutdown
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The first signal stops, the second hurries; the process ends with status 0 and not by the signal."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told_to_stop)
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Wait for the connections to end, some of them because their turns are cancelled."""
-
-        async def cancel_later() -> None:
-            await asyncio.sleep(self._grace)
-            await self._cancel()
-
-        cancelling = asyncio.create_task(cancel_later())
+        """Let turns end, then the connections."""
+        # Clients with connections of long life would else stay here, while new ones are led elsewhere.
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        await self._shutdown().run()
         await super().shutdown(sockets)
-        cancelling.cancel()
+
+    def _told_to_stop(self) -> None:
+        if self.should_exit and self.started:
+            self._shutdown().hurry()
+        self.should_exit = True
 
 
 def _watch_lifeline(server: uvicorn.Server) -> None:

@@ -68,6 +68,7 @@ from services.response_service import ResponseService
 from services.retention_service import RetentionService
 from services.settlement_file import SettlementFile
 from services.settlement_service import SettlementService
+from services.shutdown import Shutdown
 from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
@@ -169,8 +170,10 @@ async def _serving(
     engine_socket: Path,
     instance: str,
 ) -> AsyncIterator[State]:
-    took = transaction_seconds(registry).observe
-    database = Database(create_engine(settings.database, pool_size=settings.database_pool), took)
+    database = Database(
+        create_engine(settings.database, pool_size=settings.database_pool, timeout=settings.database_seconds),
+        transaction_seconds(registry).observe,
+    )
     engine = EngineClient(engine_socket, silence=settings.engine_silence)
     lease = timedelta(seconds=settings.lease_seconds)
     turn_log = TurnLog(database, owner=instance, lease=lease)
@@ -183,8 +186,8 @@ async def _serving(
     with suppress(Unavailable):
         await settlements.replay()
         await recovery.recover(dead_owner=instance)
-    app.state.runner = runner
-    provided = _provided(settings, database, engine, runner, secret=secret, instance=instance)
+    app.state.shutdown = shutdown = Shutdown(runner, grace=settings.shutdown_seconds)
+    provided = _provided(settings, database, engine, runner, shutdown, secret=secret, instance=instance)
     journal = TurnJournal(database, runner)
     watch = TurnWatch(database, runner, owner=instance)
     retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
@@ -196,8 +199,7 @@ async def _serving(
     try:
         yield State(provided=provided)
     finally:
-        await runner.drain(settings.shutdown_seconds)
-        await runner.close()
+        await shutdown.run()
         await provided.follower.close()
         await provided.idempotency.close()
         for task in background:
@@ -208,17 +210,12 @@ async def _serving(
         await database.close()
 
 
-async def cancel_turns(app: FastAPI) -> None:
-    """Cancel what runs, with its partial text stored; whoever listens is told."""
-    runner: TurnRunner = app.state.runner
-    await runner.close()
-
-
 def _provided(
     settings: Settings,
     database: Database,
     engine: EngineClient,
     runner: TurnRunner,
+    shutdown: Shutdown,
     *,
     secret: bytes,
     instance: str,
@@ -236,6 +233,7 @@ def _provided(
     return Provided(
         database=database,
         engine=engine,
+        shutdown=shutdown,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
         follower=TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds),

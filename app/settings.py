@@ -1,22 +1,20 @@
 """Settings: `CHATGLM_…` from the environment or `.env`. Read here, in `migrations/env.py` and in `tools` only."""
 
 import os
-import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.urls import listed_origins
 from database.engine import database_url
 from services.inference.pulse import LONGEST_SILENCE
 
 PREFIX = "CHATGLM_"
 ENV_FILE = ".env"
-# As browsers send it: they compare letter by letter.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 class SettingsError(Exception):
@@ -43,7 +41,7 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field(
         "127.0.0.1", description="Addresses or networks, comma-separated, whose `X-Forwarded-*` headers are believed."
     )
-    cors_origins: str | None = Field(
+    cors_origins: Annotated[str, AfterValidator(listed_origins)] | None = Field(
         None,
         description="Origins of web pages, comma-separated, whose scripts may call this service, such as "
         "`https://app.example.com`; `*` for all. Default: none.",
@@ -65,6 +63,12 @@ class Settings(BaseSettings):
         description="The same database under the role that may change its schema. Default: `CHATGLM_DATABASE_URL`.",
     )
     database_pool: int = Field(10, ge=2, le=1000, description="PostgreSQL connections at the most.")
+    database_seconds: float = Field(
+        10.0,
+        ge=0.5,
+        le=300,
+        description="Longest wait for a connection of the database, and for each statement and its locks, in seconds.",
+    )
     secret: SecretStr | None = Field(
         None,
         description="At least 32 random characters, from which keys are derived; the same on all replicas. With SQLite "
@@ -208,14 +212,6 @@ class Settings(BaseSettings):
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             database_url(value.get_secret_value())
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _as_browsers_write_them(cls, value: str | None) -> str | None:
-        for origin in _parts(value):
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError("an origin is scheme://host or scheme://host:port, in lower case and without a path")
         return value
 
     @field_validator("timezone")

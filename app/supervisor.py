@@ -16,7 +16,7 @@ from app.settings import Settings
 from services.inference.pulse import engine_hangs
 
 # Besides the time that running answers may take.
-_KILL_AFTER = 10.0
+_KILL_AFTER = 20.0
 # What the kernel takes, in bytes.
 _LONGEST_SOCKET_PATH = 107
 
@@ -56,6 +56,8 @@ class Supervisor:
                 await self._stopping.wait()
             finally:
                 self._stopping.set()
+                # Or callers would queue here once the API accepts no more.
+                self._listener.close()
                 if self._api is not None:
                     await self._api.stop(self._settings.shutdown_seconds + _KILL_AFTER)
                 await engine.stop(_KILL_AFTER)

@@ -24,14 +24,14 @@ class SettlementService:
     """Writes the ends of this process's turns, each once.
 
     Attributes:
+        patience: for how many seconds an end is tried before it goes to the file.
         lost: ends that could be written nowhere, or that the database refuses for good.
     """
 
     def __init__(self, turn_log: TurnLog, file: SettlementFile, *, patience: float = PATIENCE) -> None:
-        """`patience`: for how many seconds an end is tried before it goes to the file."""
         self._log = turn_log
         self._file = file
-        self._patience = patience
+        self.patience = patience
         self._spilled = asyncio.Event()
         self._replaying = asyncio.Lock()
         self.lost = file.damaged
@@ -66,7 +66,7 @@ class SettlementService:
         database is back, and whatever the database says to what it will never take.
         """
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self.patience):
                 await self._try(settlement)
         except TurnInterrupted:
             raise

@@ -30,6 +30,9 @@ from services.turn_opening import TurnOpening
 
 log = logging.getLogger(__name__)
 
+# Another replica can answer at once; the client has to come to it.
+_STOPPING_RETRY = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnPlan:
@@ -42,7 +45,11 @@ class TurnPlan:
 
 
 class TurnRunner:
-    """Owns the turns of this process from their first row to their last event."""
+    """Owns the turns of this process from their first row to their last event.
+
+    Attributes:
+        stopping: whether new turns are refused.
+    """
 
     def __init__(
         self, engine: Engine, turn_log: TurnLog, settlements: SettlementService, metrics: TurnMetrics | None = None
@@ -51,6 +58,7 @@ class TurnRunner:
         self._log = turn_log
         self._settlements = settlements
         self._metrics = metrics or TurnMetrics()
+        self.stopping = False
         self._running: dict[str, tuple[TurnPlan, asyncio.Task[None]]] = {}
 
     @property
@@ -73,6 +81,8 @@ class TurnRunner:
 
         Raises Conflict if another turn of the conversation runs, Unavailable without an engine, a place or a database.
         """
+        if self.stopping:
+            raise _stopping("The service is stopping; try again.")
         self._settlements.check_room()
         turn = plan.turn
         bind_contextvars(turn_id=turn.id)
@@ -89,10 +99,9 @@ class TurnRunner:
             raise
         return turn
 
-    async def drain(self, grace: float) -> None:
-        """Wait for what runs, heard or not, for so many seconds at the most."""
-        if tasks := [task for _, task in self._running.values()]:
-            await asyncio.wait(tasks, timeout=grace)
+    async def drain(self) -> None:
+        """Wait for what runs, heard or not."""
+        await asyncio.gather(*(asyncio.shield(task) for _, task in self._running.values()))
 
     async def close(self) -> None:
         """Cancel what still runs, with its partial text stored, and wait for it."""
@@ -133,8 +142,8 @@ class TurnRunner:
         if pump.cancelled():
             _cut(plan)
             # Whoever still listens does so because the service stops.
-            stopped = Unavailable("The service is stopping; the answer so far is stored.", retry_after=1)
-            return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=plan.turn.stopped or stopped)
+            stopped = plan.turn.stopped or _stopping("The service is stopping; the answer so far is stored.")
+            return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=stopped)
         if (error := pump.exception()) is not None:
             log.error("a turn failed", exc_info=error)
             known = error if isinstance(error, AppError) else GenerationFailed("The answer could not be made.")
@@ -181,6 +190,10 @@ class TurnRunner:
         """End a turn that was refused, though its row may be there: nobody else would before its lease expires."""
         nothing = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0)
         await self._settle(plan, TurnEnd(status=TurnStatus.FAILED, usage=nothing, error=error))
+
+
+def _stopping(message: str) -> Unavailable:
+    return Unavailable(message, code="shutting_down", retry_after=_STOPPING_RETRY)
 
 
 def _refusal(error: Exception) -> Exception:

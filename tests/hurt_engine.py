@@ -56,14 +56,16 @@ _HARMS: dict[str, Callable[[], None]] = {
 class _Runner:
     lookahead = 0
 
-    def __init__(self, harm: Callable[[], None], at: int) -> None:
+    def __init__(self, harm: Callable[[], None], *, at: int, together: int) -> None:
         self._harm = harm
         self._left = at
+        self._together = together
 
     def launch(self, chunks: list[Chunk]) -> Callable[[], Drawn]:
-        if self._left == 0:
-            self._harm()
-        self._left -= 1
+        if len(chunks) >= self._together:
+            if self._left == 0:
+                self._harm()
+            self._left -= 1
         time.sleep(_STEP_SECONDS)
         drawn = Drawn([ord("a") for chunk in chunks if chunk.samples])
         return lambda: drawn
@@ -82,10 +84,11 @@ def main() -> None:
     parser.add_argument("socket", type=Path)
     parser.add_argument("harm", choices=sorted(_HARMS))
     parser.add_argument("--at", type=int, default=0, help="in which step, from 0")
+    parser.add_argument("--together", type=int, default=1, help="of those that have so many requests")
     parser.add_argument("--step-seconds", type=float, default=60)
     arguments = parser.parse_args()
     core = NativeCore(
-        _Runner(_HARMS[arguments.harm], arguments.at),
+        _Runner(_HARMS[arguments.harm], at=arguments.at, together=arguments.together),
         Scheduler(BlockManager(1024, 16), max_running=_LIMITS.max_running, max_step_tokens=256),
         _LIMITS,
         damage=lambda _: "device",

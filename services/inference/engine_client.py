@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
+from services.inference.circuit_breaker import CircuitBreaker
 from services.inference.engine import (
     End,
     EngineLimits,
@@ -63,6 +64,7 @@ class EngineClient:
         self._writer: asyncio.StreamWriter | None = None
         self._limits: EngineLimits | None = None
         self._ready = False
+        self._breaker = CircuitBreaker()
         self._detail = "The engine is starting."
         self._places: dict[str, _Place] = {}
 
@@ -70,7 +72,7 @@ class EngineClient:
     def limits(self) -> EngineLimits:
         """The limits of the engine that was last ready. Raises EngineUnavailable if none ever was."""
         if self._limits is None:
-            raise EngineUnavailable(self._detail, _RETRY_AFTER)
+            raise self._unavailable()
         return self._limits
 
     @property
@@ -122,8 +124,8 @@ class EngineClient:
 
         Raises EngineOverloaded or EngineUnavailable.
         """
-        if not self._ready:
-            raise EngineUnavailable(self._detail, _RETRY_AFTER)
+        if not self._breaker.enter(request.id):
+            raise self._unavailable()
         place = _Place(request, self._send, Stopwatch(self.times, request.n))
         self._places[request.id] = place
         try:
@@ -133,6 +135,12 @@ class EngineClient:
         finally:
             if self._places.pop(request.id, None) is place and not place.ended:
                 self._send(Abort(request.id))
+            self._breaker.leave(request.id, answered=place.answered_well)
+
+    def _unavailable(self) -> EngineUnavailable:
+        # There, and refused all the same: it is on trial.
+        detail = "The engine is being tried after it was lost; try again." if self._ready else self._detail
+        return EngineUnavailable(detail, self._breaker.retry_after)
 
     def _send(self, message: ToServer) -> None:
         if self._writer is None or self._writer.transport.is_closing():
@@ -155,6 +163,7 @@ class EngineClient:
                 self._detail = f"The model is being loaded: {stage}, {fraction:.0%}."
             case Ready(limits):
                 self._limits, self._ready = limits, True
+                self._breaker.came()
                 self._detail = "The engine is ready."
             case Alive(occupancy):
                 self.occupancy = occupancy or Occupancy()
@@ -169,12 +178,13 @@ class EngineClient:
     def _disconnected(self) -> None:
         self._ready = False
         self.occupancy = Occupancy()
+        self._breaker.lost()
         self._detail = "The engine is restarting."
         if self._writer is not None:
             self._writer.close()
             self._writer = None
         for place in self._places.values():
-            place.refuse(EngineUnavailable(self._detail, _RETRY_AFTER))
+            place.refuse(self._unavailable())
             place.push(Failed(place.id, "engine_lost", "The engine stopped before the end; try again.", retryable=True))
 
 
@@ -187,6 +197,7 @@ class _Place:
         self.id = request.id
         self.stopwatch = stopwatch
         self.ended = False
+        self._last: Event | None = None
         self._answers = request.n
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._send = send_message
@@ -200,6 +211,11 @@ class _Place:
             await self.admitted
         finally:
             timer.cancel()
+
+    @property
+    def answered_well(self) -> bool:
+        """Whether something came, and nothing bad."""
+        return self._last is not None and not isinstance(self._last, Failed)
 
     def _give_up(self) -> None:
         # Not refused: should it be admitted later, the place has to be given back.
@@ -220,6 +236,7 @@ class _Place:
             return
         self._answers -= isinstance(event, End)
         self.ended = self._answers == 0 or isinstance(event, Failed)
+        self._last = event
         self._events.append(event)
         self._arrived.set()
 

@@ -113,7 +113,7 @@ def test_sigterm_cancels_what_outlasts_the_grace_says_so_and_stores_its_text(tmp
     with started_service(env, tmp_path / "log") as service:
         response, lines = begin_stream(service, script("a" * 5000, rate=20))
         service.process.send_signal(signal.SIGTERM)
-        assert '"service_unavailable"' in [line for line in lines if line][-1]
+        assert '"shutting_down"' in [line for line in lines if line][-1]
         response.close()
         assert service.process.wait(30) == 0
     with started_service(env, tmp_path / "log") as service:

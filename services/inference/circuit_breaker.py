@@ -1,0 +1,73 @@
+"""Whether an engine that is lost again and again is asked at all, and when to come back if not."""
+
+import time
+from collections.abc import Callable
+
+_SHORTEST, _LONGEST = 1.0, 60.0
+# Lost so often without an answer in between, it is tried with one request before it gets all of them.
+_FLAKY = 2
+_TRIAL_SECONDS = 2.0
+
+
+class CircuitBreaker:
+    """Passes everything while the engine is there, nothing while it is away.
+
+    An engine that came back from its second loss in a row gets one request at a time, until one was answered.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._is_there = False
+        self._away_since = clock()
+        self._last_absence = 0.0
+        self._losses = 0
+        self._trial: str | None = None
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds after which it makes sense to try again.
+
+        While the engine is away: what its last absence leaves, then as long again as it has been away. Whoever starts
+        it waits twice as long each time, so that this grows as that does.
+        """
+        if self._is_there:
+            return _TRIAL_SECONDS
+        away = self._clock() - self._away_since
+        return min(_LONGEST, max(_SHORTEST, away, self._last_absence - away))
+
+    def came(self) -> None:
+        """The engine can answer."""
+        if not self._is_there:
+            self._is_there = True
+            self._last_absence = self._clock() - self._away_since
+
+    def lost(self) -> None:
+        """The engine cannot answer any more, or still not."""
+        if not self._is_there:
+            return
+        self._is_there = False
+        self._trial = None
+        self._losses += 1
+        # Without an answer in between it was never really back.
+        if self._losses == 1:
+            self._away_since = self._clock()
+
+    def enter(self, request_id: str) -> bool:
+        """Whether this request may be sent to the engine."""
+        if not self._is_there:
+            return False
+        if self._losses >= _FLAKY:
+            if self._trial is not None:
+                return False
+            self._trial = request_id
+        return True
+
+    def leave(self, request_id: str, *, answered: bool) -> None:
+        """A request that was sent has ended, or was given up; `answered`: and the engine was there to the end."""
+        if self._trial == request_id:
+            self._trial = None
+        if answered and self._is_there:
+            self._losses = 0

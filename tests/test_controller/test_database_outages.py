@@ -1,0 +1,71 @@
+"""What callers see when the database goes away: refusals before any byte, errors at the end, and later the answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.postgres_proxy import Mode, PostgresProxy
+from tests.service import NEW_MESSAGE, Service, events_of, running_service, script, text_of
+
+
+@pytest.fixture
+async def proxy(postgres_directory: str) -> PostgresProxy:
+    return PostgresProxy(postgres_directory)
+
+
+@pytest.fixture
+async def service(proxy: PostgresProxy, postgres_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+    async with proxy.listening() as port:
+        url = postgres_url.replace("@/", f"@127.0.0.1:{port}/").partition("?")[0] + "?ssl=disable"
+        async with running_service(url, tmp_path, database_seconds=0.5) as service:
+            yield service
+
+
+async def _history(service: Service) -> list[tuple[str, str]]:
+    answer = await service.ours.get("/chat/get/messages/")
+    return [(entry["status"], entry["response"]) for entry in answer.json()["messages"]]
+
+
+@pytest.mark.parametrize("mode", ["refuse", "swallow"])
+async def test_callers_are_refused_before_any_byte_and_served_again_when_the_database_is_back(
+    service: Service, proxy: PostgresProxy, mode: Mode
+) -> None:
+    await service.ours.post(NEW_MESSAGE, json={"prompt": script("before")})
+    proxy.turn(mode)
+    if mode == "refuse":
+        proxy.cut()
+    bodies = [{"prompt": script("meanwhile"), "stream": stream} for stream in (False, True)]
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*(service.ours.post(NEW_MESSAGE, json=body) for body in bodies * 5))
+    assert {answer.status_code for answer in answers} == {503}
+    assert {answer.json()["error"]["code"] for answer in answers} == {"database_unavailable"}
+    assert {answer.headers["Retry-After"] for answer in answers} == {"1"}
+    assert (await service.nobody.get("/healthz")).status_code == 200
+    assert (await service.nobody.get("/readyz")).status_code == 503
+    proxy.turn("pass")
+    assert (await service.ours.post(NEW_MESSAGE, json={"prompt": script("after")})).json()["response"] == "after"
+    stored = await _history(service)
+    assert (stored[0], stored[-1]) == (("completed", "after"), ("completed", "before"))
+    assert {status for status, _ in stored[1:-1]} <= {"failed"}
+
+
+async def test_a_stream_whose_end_cannot_be_stored_ends_with_an_error_and_the_answer_is_there_later(
+    service: Service, proxy: PostgresProxy, tmp_path: Path
+) -> None:
+    body = {"prompt": script("a" * 40, rate=100), "stream": True}
+    async with service.ours.stream("POST", NEW_MESSAGE, json=body) as response:
+        assert response.status_code == 200
+        proxy.turn("refuse")
+        proxy.cut()
+        *said, last = await events_of(response)
+    assert text_of(said) == "a" * 40
+    assert (last["error"]["code"], "finish_reason" in last) == ("database_unavailable", False)
+    assert (tmp_path / "unsettled.journal").stat().st_size > 0
+    proxy.turn("pass")
+    async with asyncio.timeout(30):
+        while await _history(service) != [("completed", "a" * 40)]:
+            pass
+        while (tmp_path / "unsettled.journal").stat().st_size:
+            await asyncio.sleep(0.01)
