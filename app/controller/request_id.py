@@ -12,6 +12,9 @@ from database.identifier import new_id
 
 HEADER = "x-request-id"
 DURATION = "openai-processing-ms"
+# Where a request's state keeps the server's own `send`. An answer that has begun may go on by it: what is in between
+# only looks at how it begins, and would cost each token almost as much as the server does.
+PLAIN_SEND = "plain_send"
 # Asked every few seconds, by machines.
 _UNLOGGED = ("/healthz", "/readyz", "/metrics")
 
@@ -36,7 +39,7 @@ class RequestId:
             return
         request_id, began, status = new_id(), time.monotonic(), 0
         noted: dict[str, object] = {}
-        scope.setdefault("state", {}).update({"request_id": request_id, "noted": noted})
+        scope.setdefault("state", {}).update({"request_id": request_id, "noted": noted, PLAIN_SEND: send})
         # A request that came on the heels of another is handled in that one's context.
         clear_contextvars()
         bind_contextvars(request_id=request_id)
