@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -29,6 +30,8 @@ def main() -> int:
     """Serve until told to stop, or until whoever started this is gone; the exit status."""
     arguments = _arguments()
     configure_logging(arguments.log_level, arguments.log_format)
+    # The stacks of all threads, also if a library brings the process down.
+    faulthandler.enable()
     # The socket is for this user alone.
     os.umask(0o077)
     return asyncio.run(_serve(arguments))
