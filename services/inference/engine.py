@@ -3,11 +3,13 @@
 The types are msgspec structs because they also travel between the API's process and the engine's.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
 from msgspec import Struct, field
+
+from services.inference.occupancy import Occupancy
 
 FinishReason = Literal["stop", "length"]
 
@@ -112,6 +114,7 @@ class Delta(Struct, frozen=True, tag=True, omit_defaults=True):
         index: which of the request's answers, from 0.
         logprobs: one for each token, if the request asked for them.
         cached_tokens: in an answer's first: how many of the prompt's tokens were reused.
+        queue_seconds: in an answer's first: how long the request waited in the engine.
     """
 
     id: str
@@ -119,6 +122,7 @@ class Delta(Struct, frozen=True, tag=True, omit_defaults=True):
     index: int = 0
     logprobs: list[TokenLogprobs] | None = None
     cached_tokens: int = 0
+    queue_seconds: float = 0.0
 
 
 class PromptLogprobs(Struct, frozen=True, tag=True):
@@ -215,13 +219,13 @@ class Health(Struct, frozen=True, kw_only=True):
 
 
 class Generation(Protocol):
-    """A place in the engine's queue.
+    """A place in the engine's queue."""
 
-    `events` takes it up and may be called once; it ends with one End for each answer, or with Failed.
-    """
+    def start(self, hear: Callable[[Event], None]) -> None:
+        """Take it up, once. `hear` is called with each event, in order, until one End for each answer, or a Failed.
 
-    def events(self) -> AsyncIterator[Event]:
-        """Start, and yield what is generated."""
+        It is called by whoever receives the events of everybody, so it must be quick and must not raise.
+        """
         ...
 
 
@@ -256,6 +260,11 @@ class EngineCore(Protocol):
     @property
     def limits(self) -> EngineLimits:
         """Known once the core is constructed."""
+        ...
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """What it is doing, from any thread."""
         ...
 
     def start(self, emit: Callable[[list[Event]], None]) -> None:
