@@ -22,7 +22,7 @@ from database.session import Database
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants, make_tenant
 from tests.postgres import PostgresServer, postgres_server
-from tests.postgres_proxy import PostgresProxy
+from tests.postgres_proxy import PostgresProxy, proxied
 from tests.turns import a_live_turn, an_opening
 
 _SETTING = Prepared(select(func.current_setting("chatglm.tenant_id")))
@@ -112,7 +112,7 @@ async def test_a_client_that_vanishes_inside_a_transaction_keeps_nothing_locked(
 ) -> None:
     proxy, other = PostgresProxy(postgres_directory), Database(create_engine(postgres_url, timeout=_BOUND))
     async with proxy.listening() as port:
-        url = postgres_url.replace("@/", f"@127.0.0.1:{port}/").partition("?")[0] + "?ssl=disable"
+        url = proxied(postgres_url, port)
         vanishing = Database(create_engine(url, pool_size=2, timeout=0.3))
 
         async def vanish() -> None:

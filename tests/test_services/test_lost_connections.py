@@ -28,7 +28,7 @@ from services.turn_log import TurnLog
 from services.turn_runner import TurnPlan, TurnRunner
 from tests.conftest import make_tenant
 from tests.limited import limit_row
-from tests.postgres_proxy import Mode, PostgresProxy
+from tests.postgres_proxy import Mode, PostgresProxy, proxied
 from tests.rows import TESTER, a_conversation, store
 from tests.turns import a_live_turn, an_opening
 
@@ -109,7 +109,7 @@ async def process(postgres_url: str, postgres_directory: str, tmp_path: Path) ->
     caller = await make_tenant(direct, "ours")
     await LimitService(direct).set(TESTER, caller.tenant_id, Limits(turns_at_once=100_000, tokens_per_month=10**9))
     async with proxy.listening() as port:
-        url = postgres_url.replace("@/", f"@127.0.0.1:{port}/").partition("?")[0] + "?ssl=disable"
+        url = proxied(postgres_url, port)
         database = Database(create_engine(url, pool_size=2, timeout=1))
         turn_log = TurnLog(database, owner="0" * 32, lease=_LEASE)
         file = SettlementFile(tmp_path / "unsettled.journal")
