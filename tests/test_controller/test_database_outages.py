@@ -1,7 +1,10 @@
 """What callers see when the database goes away: refusals before any byte, errors at the end, and later the answer."""
 
 import asyncio
+import shutil
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,25 @@ async def test_a_stream_whose_end_cannot_be_stored_ends_with_an_error_and_the_an
             pass
         while (tmp_path / "unsettled.journal").stat().st_size:
             await asyncio.sleep(0.01)
+
+
+async def test_on_sqlite_an_end_that_another_program_keeps_from_being_written_is_written_after_it(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
+    path = shutil.copy(migrated_sqlite, tmp_path / "chatglm.db")
+    body = {"prompt": script("a" * 40, rate=100), "stream": True}
+    async with running_service(f"sqlite:///{path}", tmp_path, database_seconds=0.5) as service:
+        async with service.ours.stream("POST", NEW_MESSAGE, json=body) as response:
+            assert response.status_code == 200
+            with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                *said, last = await events_of(response)
+                refused = await service.ours.post(NEW_MESSAGE, json={"prompt": script("meanwhile")})
+        assert (text_of(said), last["error"]["code"]) == ("a" * 40, "database_unavailable")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_unavailable")
+        async with asyncio.timeout(30):
+            while await _history(service) != [("completed", "a" * 40)]:
+                pass
 
 
 async def test_an_api_that_starts_while_the_database_is_away_needs_no_other_start(

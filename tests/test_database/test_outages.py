@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, literal, select, text
 
 from app.common.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
 from database.engine import create_engine
@@ -146,6 +146,13 @@ async def test_what_postgresql_says_is_told_by_what_it_means(
         async with stoppable.begin_prepared(_TENANTS[0]):
             raise error
     assert type(refusal.value) is told
+    assert await _ask(stoppable, _TENANTS[0]) == _TENANTS[0]
+
+
+async def test_a_value_that_cannot_be_sent_is_no_outage(stoppable: Database) -> None:
+    given = Prepared(select(literal("\ud800")))
+    with pytest.raises(asyncpg.InterfaceError, match="invalid input"):
+        await stoppable.run_prepared(_TENANTS[0], {}, given)
     assert await _ask(stoppable, _TENANTS[0]) == _TENANTS[0]
 
 
