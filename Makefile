@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NODE := tests/test_clients/node
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test fuzz faults soak interop check format lock clean
+.PHONY: run test fuzz faults soak audit interop check format lock clean
 
 run: $(VENV)/.engine
 	@exec $(BIN)/python -m app --upgrade
@@ -24,11 +24,15 @@ fuzz: $(VENV)/.dev
 
 # Breaks the service on purpose, on the loopback alone, and counts: under 15 minutes on two cores.
 faults: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 50
+	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 50 --cases 20000
 
 # The same for hours.
 soak: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 200
+	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 200 --cases 1000000
+
+# Secrets in what is committed, a bill of materials, and, over the network, known vulnerabilities.
+audit: $(VENV)/.audit
+	.ci/audit
 
 # lm-evaluation-harness against the service; its environment takes about 1 GB.
 interop: $(VENV)/.dev $(VENV)/.harness
@@ -58,6 +62,8 @@ lock: $(VENV)/.dev
 	  --group clients -o requirements/clients.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --group harness -o requirements/harness.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --group audit -o requirements/audit.txt
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -89,6 +95,12 @@ $(VENV)/.harness: requirements/harness.txt | $(BIN)/python
 	@$(PYTHON) -m venv $(VENV)/harness
 	@$(VENV)/harness/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
 	  -r requirements/harness.txt
+	@touch $@
+
+$(VENV)/.audit: requirements/audit.txt | $(BIN)/python
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
+	  -r requirements/audit.txt
 	@touch $@
 
 clean:

@@ -26,12 +26,14 @@ from benchmarks.migration_rows import make
 from benchmarks.processes import peak_rss_mib
 from database.revision import alembic_config
 from tests.conftest import OWNER, ROLES, create_postgres, run_as_superuser
-from tests.postgres import running_postgres
+from tests.postgres import postgres_server
 
 _HEAD = (
     "| copy | rows | rows/s | s, copying | s, with comparing | killed | peak memory, MiB | equal | load average |\n"
     "|---|---|---|---|---|---|---|---|---|"
 )
+# As where it is used in earnest.
+_DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 _COPYING = re.compile(r"copying \w+: (\d+) of")
 _DONE = re.compile(r"(\d+) rows in ([\d.]+) s .*?, ([\d.]+) s with comparing")
 
@@ -62,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=5, help="how often the first copy is killed")
     wanted = parser.parse_args(arguments)
     print(_HEAD)
-    with tempfile.TemporaryDirectory() as directory, running_postgres() as server:
+    with tempfile.TemporaryDirectory() as directory, postgres_server(**_DURABLE) as postgres:
+        server = str(postgres.directory)
         source, back = Path(directory) / "source.db", Path(directory) / "back.db"
         make(source, wanted.turns)
         command.upgrade(alembic_config(f"sqlite:///{back}"), "head")

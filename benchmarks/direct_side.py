@@ -15,6 +15,7 @@ from services.inference.engine import (
     EngineLimits,
     EngineOverloaded,
     EngineUnavailable,
+    Event,
     Failed,
     GenerationRequest,
     SamplingParams,
@@ -94,14 +95,21 @@ async def _connected(socket: Path) -> AsyncIterator[EngineClient]:
 
 
 async def _read(engine: EngineClient, request: GenerationRequest, answer: Answer) -> None:
+    ended = asyncio.Event()
+
+    def hear(event: Event) -> None:
+        match event:
+            case Delta():
+                answer.arrivals.append(time.monotonic())
+            case End():
+                answer.prompt_tokens = event.prompt_tokens
+                answer.cached_tokens = event.cached_tokens
+                answer.completion_tokens = event.completion_tokens
+                ended.set()
+            case Failed():
+                answer.error = f"{event.kind}: {event.message}"
+                ended.set()
+
     async with engine.admit(request) as generation:
-        async for event in generation.events():
-            match event:
-                case Delta():
-                    answer.arrivals.append(time.monotonic())
-                case End():
-                    answer.prompt_tokens = event.prompt_tokens
-                    answer.cached_tokens = event.cached_tokens
-                    answer.completion_tokens = event.completion_tokens
-                case Failed():
-                    answer.error = f"{event.kind}: {event.message}"
+        generation.start(hear)
+        await ended.wait()

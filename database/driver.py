@@ -104,27 +104,29 @@ class SqliteTransaction:
 
     async def run(self, given: Mapping[str, Any], *groups: Prepared) -> list[Rows]:
         """See DriverTransaction."""
-        return await self._run(groups, [given] * len(groups))
+        calls = [
+            (group.is_guarded, [(one.sql, one.values(self._tenant_id, given)) for one in group.for_sqlite()])
+            for group in groups
+        ]
+        return await self._do(lambda connection: [_run_group(connection, *group) for group in calls])
 
     async def each(self, given: Sequence[Mapping[str, Any]], statements: Prepared) -> None:
         """See DriverTransaction."""
-        await self._run([statements] * len(given), given)
+        (one,) = statements.for_sqlite()
+        values = [one.values(self._tenant_id, each) for each in given]
+        await self._do(lambda connection: connection.executemany(one.sql, values))
 
-    async def _run(self, groups: Sequence[Prepared], given: Sequence[Mapping[str, Any]]) -> list[Rows]:
-        calls = [
-            (group.is_guarded, [(one.sql, one.values(self._tenant_id, values)) for one in group.for_sqlite()])
-            for group, values in zip(groups, given, strict=True)
-        ]
+    async def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         begins, self._begun = not self._begun, True
 
-        def work(connection: sqlite3.Connection) -> list[Rows]:
+        def begun(connection: sqlite3.Connection) -> Result:
             if begins:
                 connection.execute("RELEASE one" if connection.in_transaction else "BEGIN IMMEDIATE")
                 connection.execute("SAVEPOINT one")
-            return [_run_group(connection, *group) for group in calls]
+            return work(connection)
 
         try:
-            return await self._connection.run(work)
+            return await self._connection.run(begun)
         except sqlite3.IntegrityError as error:
             raise _broken(error) from error
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
+from msgspec import Struct
+
 from services.inference.message import ToolCall
 
 
@@ -25,8 +27,7 @@ class TokenChance:
     alternatives: tuple["TokenChance", ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(Struct, frozen=True):
     """New text only, in whole characters; without text and chances, a sign of life.
 
     Attributes:
@@ -39,8 +40,7 @@ class TextDelta:
     chances: tuple[TokenChance, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallDelta:
+class CallDelta(Struct, frozen=True, kw_only=True):
     """A whole tool call.
 
     Attributes:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from app.common.errors import AppError
 from database.models import TurnStatus
@@ -97,8 +98,7 @@ class LiveTurn:
     stopped: AppError | None = None
     _deltas: list[AnswerDelta] = field(default_factory=list)
     _end: TurnEnd | None = None
-    _waiting: list[asyncio.Future[bool]] = field(default_factory=list)
-    _listeners: int = 0
+    _listeners: list["_Listener"] = field(default_factory=list)
 
     @property
     def answers(self) -> list[Answer]:
@@ -132,11 +132,11 @@ class LiveTurn:
 
     def is_unheard(self, patience: float) -> bool:
         """Whether nobody has listened here for so many seconds."""
-        return self._listeners == 0 and time.monotonic() - self.left_at >= patience
+        return not self._listeners and time.monotonic() - self.left_at >= patience
 
     def leave(self) -> None:
         """Say that somebody does not listen, or no longer: a turn without patience ends if nobody else does."""
-        if self._listeners == 0:
+        if not self._listeners:
             self.left_at = time.monotonic()
             if self.patience == 0:
                 self.unheard.set()
@@ -146,16 +146,25 @@ class LiveTurn:
         self.stopped = why
         self.unheard.set()
 
-    async def events(self, idle: float | None = None, offset: int = 0) -> AsyncGenerator[TurnEvent, None]:
+    async def events(
+        self, idle: float | None = None, offset: int = 0, leaving: asyncio.Future[Any] | None = None
+    ) -> AsyncGenerator[TurnEvent, None]:
         """The events from the first on. What came while a slow listener was away comes in one piece.
 
-        After `idle` seconds without news an empty delta comes, for a listener that has to show that it lives.
-        A listener that stops before the last event has left. Of the text the first `offset` code points are left out.
+        A listener that stops before the last event has left.
+
+        Args:
+            idle: after so many seconds without news an empty delta comes, for a listener that has to show it lives.
+            offset: code points of the text that are left out.
+            leaving: done when the listener leaves; there are no more events then.
         """
-        self._listeners += 1
+        listener = _Listener(idle)
+        self._listeners.append(listener)
+        if leaving is not None:
+            leaving.add_done_callback(lambda _: listener.wake())
         read = 0
         try:
-            while True:
+            while leaving is None or not leaving.done():
                 if read < len(self._deltas):
                     new = self._deltas[read:]
                     read += len(new)
@@ -170,10 +179,11 @@ class LiveTurn:
                 elif self._end is not None:
                     yield self._end
                     return
-                elif not await self._news(idle):
+                elif not await listener.news():
                     yield TextDelta("")
         finally:
-            self._listeners -= 1
+            listener.close()
+            self._listeners.remove(listener)
             self.leave()
 
     async def outcome(self) -> TurnEnd:
@@ -185,27 +195,40 @@ class LiveTurn:
                 return event
         raise AssertionError("a turn's events end with its end")
 
-    async def _news(self, idle: float | None) -> bool:
-        """Wait for the next change; False if none came for `idle` seconds."""
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(waiter)
-        # A bare timer: once a token, a time-out's context costs as much as all the rest.
-        timer = None if idle is None else loop.call_later(idle, _wake, waiter, False)  # noqa: FBT003
-        try:
-            return await waiter
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-
     def _notify(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            _wake(waiter, True)  # noqa: FBT003
+        for listener in self._listeners:
+            listener.wake()
 
 
-def _wake(waiter: asyncio.Future[bool], news: bool) -> None:  # noqa: FBT001 - a future's result
-    if not waiter.done():
-        waiter.set_result(news)
+class _Listener:
+    """Waits for a turn's news. One timer goes on for all its waits: to set one for each token costs as much again."""
+
+    def __init__(self, idle: float | None) -> None:
+        """`idle`: seconds without news after which there is nothing new to be said; None for ever."""
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[bool] | None = None
+        self._heard_at = self._loop.time()
+        self._timer = None if idle is None else self._loop.call_later(idle, self._look, idle)
+
+    async def news(self) -> bool:
+        """Wait; False if nothing came for that long."""
+        self._waiter = self._loop.create_future()
+        return await self._waiter
+
+    def wake(self, *, news: bool = True) -> None:
+        """Say that there is something new."""
+        if self._waiter is not None and not self._waiter.done():
+            self._heard_at = self._loop.time()
+            self._waiter.set_result(news)
+
+    def close(self) -> None:
+        """Nothing is waited for any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self, idle: float) -> None:
+        rest = self._heard_at + idle - self._loop.time()
+        if rest <= 0:
+            self.wake(news=False)
+            rest = idle
+        self._timer = self._loop.call_later(rest, self._look, idle)

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from database.models import TurnStatus
 from services.live_turn import LiveTurn, TurnEnd, Usage

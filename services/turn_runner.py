@@ -5,30 +5,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.common.errors import AppError, GenerationFailed, InvalidRequest, OutcomeUnknown, Unavailable
-from database.clock import now
+from app.common.errors import AppError, GenerationFailed, OutcomeUnknown, Unavailable
 from database.models import TurnStatus
 from services.choice import Choice
-from services.inference.engine import (
-    Delta,
-    Engine,
-    EngineOverloaded,
-    EngineUnavailable,
-    Failed,
-    Generation,
-    GenerationRequest,
-    PromptLogprobs,
-)
+from services.inference.engine import Engine, EngineOverloaded, EngineUnavailable, GenerationRequest
 from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.settlement import settlement
 from services.settlement_service import SettlementService
 from services.turn_log import TurnLog
 from services.turn_opening import TurnOpening
+from services.turn_reading import TurnReading, stopping, usage_so_far
 
 log = logging.getLogger(__name__)
-
-# Another replica can answer at once; the client has to come to it.
-_STOPPING_RETRY = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +64,7 @@ class TurnRunner:
         Raises Conflict if another turn of the conversation runs, Unavailable without an engine, a place or a database.
         """
         if self.stopping:
-            raise _stopping("The service is stopping; try again.")
+            raise stopping("The service is stopping; try again.")
         self._settlements.check_room()
         turn = plan.turn
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -110,7 +98,7 @@ class TurnRunner:
             async with self._engine.admit(plan.request) as generation:
                 await self._log.open(plan.turn, plan.opening)
                 accepted.set_result(None)
-                end = await self._generate(plan, generation)
+                end = await TurnReading(plan.turn, plan.choices).end(generation)
         except Exception as error:
             if not accepted.done():
                 accepted.set_exception(_refusal(error))
@@ -120,50 +108,8 @@ class TurnRunner:
             # The row is running and somebody listens: whatever happened, the turn must end.
             log.exception("a turn broke")
         failure = GenerationFailed("The answer could not be made.")
-        end = end or TurnEnd(status=TurnStatus.FAILED, usage=_usage(plan.turn), error=failure)
+        end = end or TurnEnd(status=TurnStatus.FAILED, usage=usage_so_far(plan.turn), error=failure)
         plan.turn.end(await self._settle(plan, end))
-
-    async def _generate(self, plan: TurnPlan, generation: Generation) -> TurnEnd:
-        pump = asyncio.create_task(self._pump(plan, generation))
-        plan.turn.unheard.then = pump.cancel
-        if plan.turn.unheard.is_set():
-            pump.cancel()
-        await asyncio.wait({pump})
-        if pump.cancelled():
-            _cut(plan)
-            # Whoever still listens does so because the service stops.
-            stopped = plan.turn.stopped or _stopping("The service is stopping; the answer so far is stored.")
-            return TurnEnd(status=TurnStatus.CANCELLED, usage=_usage(plan.turn), error=stopped)
-        if (error := pump.exception()) is not None:
-            log.error("a turn failed", exc_info=error)
-            known = error if isinstance(error, AppError) else GenerationFailed("The answer could not be made.")
-            return TurnEnd(status=TurnStatus.FAILED, usage=_usage(plan.turn), error=known)
-        return pump.result()
-
-    async def _pump(self, plan: TurnPlan, generation: Generation) -> TurnEnd:
-        turn, choices = plan.turn, plan.choices
-        async for event in generation.events():
-            if isinstance(event, Failed):
-                _cut(plan)
-                return TurnEnd(status=TurnStatus.FAILED, usage=_usage(turn), error=_failure(event))
-            if isinstance(event, PromptLogprobs):
-                if turn.echo is not None:
-                    turn.echo.push(event.logprobs)
-                continue
-            choice = choices[event.index]
-            if isinstance(event, Delta):
-                if turn.first_token_at is None:
-                    turn.first_token_at = now()
-                    turn.cached_tokens = event.cached_tokens
-                turn.completion_tokens += len(event.token_ids)
-                turn.append(choice.push(event))
-            else:
-                turn.append(choice.end(event))
-                turn.cached_tokens = event.cached_tokens
-            # The last may end before the engine does, at a stop string; to leave is to abort then.
-            if choice.finish_reason and all(each.finish_reason for each in choices):
-                return _completed(plan)
-        raise AssertionError("a generation's events end with its end")
 
     async def _settle(self, plan: TurnPlan, end: TurnEnd) -> TurnEnd:
         try:
@@ -182,10 +128,6 @@ class TurnRunner:
         await self._settle(plan, TurnEnd(status=TurnStatus.FAILED, usage=nothing, error=error))
 
 
-def _stopping(message: str) -> Unavailable:
-    return Unavailable(message, code="shutting_down", retry_after=_STOPPING_RETRY)
-
-
 def _refusal(error: Exception) -> Exception:
     """What the starter hears of an error before the turn was accepted."""
     match error:
@@ -194,32 +136,3 @@ def _refusal(error: Exception) -> Exception:
         case EngineUnavailable():
             return Unavailable(error.message, code="engine_unavailable", retry_after=error.retry_after)
     return error
-
-
-def _cut(plan: TurnPlan) -> None:
-    for choice in plan.choices:
-        plan.turn.append(choice.cut())
-
-
-def _completed(plan: TurnPlan) -> TurnEnd:
-    usage = Usage(
-        prompt_tokens=plan.turn.prompt_tokens,
-        cached_tokens=plan.turn.cached_tokens,
-        completion_tokens=sum(choice.tokens for choice in plan.choices),
-    )
-    reasons = tuple(choice.finish_reason or "" for choice in plan.choices)
-    return TurnEnd(status=TurnStatus.COMPLETED, usage=usage, finish_reasons=reasons)
-
-
-def _usage(turn: LiveTurn) -> Usage:
-    return Usage(
-        prompt_tokens=turn.prompt_tokens, cached_tokens=turn.cached_tokens, completion_tokens=turn.completion_tokens
-    )
-
-
-def _failure(event: Failed) -> AppError:
-    if event.retryable:
-        return Unavailable(event.message, code=event.kind, retry_after=1)
-    if event.kind == InvalidRequest.code:
-        return InvalidRequest(event.message)
-    return GenerationFailed(event.message, code=event.kind)

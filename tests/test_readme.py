@@ -169,3 +169,14 @@ def test_both_readmes_show_the_same() -> None:
     for pattern in (r"```nginx\n.*?```", r"```yaml\n.*?```", r"tools\.admin [^`\n]*", r"^\| `[^`]+`(?= \|)"):
         found = [re.findall(pattern, text, re.MULTILINE | re.DOTALL) for text in (english, chinese)]
         assert found[0] == found[1]
+
+
+def test_the_tests_that_the_threat_model_names_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")))
+    written = {
+        name
+        for path in (REPOSITORY / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 20
+    assert named <= written

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.common.errors import InvalidRequest
 from app.controller.auth import chat_caller
 from app.controller.provided import provided
+from app.controller.request_id import PLAIN_SEND
 from app.controller.sse import disconnected, unless_left
 from services.idempotency_service import KeyedRequest
 from services.recording import AnswerHead, Recording
@@ -66,6 +67,7 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
     async def perform(recording: Recording, unheard: asyncio.Event) -> bytes:
         scope = {**request.scope, "state": {**request.scope["state"]}}
         recorder = _Recorder(recording, scope["state"])
+        scope["state"][PLAIN_SEND] = recorder.send
         await app(scope, _receiver(body, unheard), recorder.send)
         return recorder.last
 
@@ -140,7 +142,7 @@ def _receiver(body: bytes, unheard: asyncio.Event) -> Receive:
 def _decoded(body: bytes) -> object:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # It will be refused; the same bytes are the same request.
         return body.hex()
 

@@ -9,6 +9,9 @@ from database.identifier import new_id
 
 HEADER = "x-request-id"
 DURATION = "openai-processing-ms"
+# Where a request's state keeps the server's own `send`. An answer that has begun may go on by it: what is in between
+# only looks at how it begins, and would cost each token almost as much as the server does.
+PLAIN_SEND = "plain_send"
 
 
 class RequestId:
@@ -26,7 +29,7 @@ class RequestId:
             await self.app(scope, receive, send)
             return
         request_id, began = new_id(), time.monotonic()
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update({"request_id": request_id, PLAIN_SEND: send})
 
         async def with_header(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.common.errors import AppError, Unauthenticated, Unavailable
 from app.common.handlers import error_envelope
+from app.controller.request_id import PLAIN_SEND
 from services.live_turn import LiveTurn, TurnEnd, TurnEvent
 
 Result = TypeVar("Result")
@@ -63,39 +64,35 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the last event, or until the client leaves."""
         scope["state"]["turn_id"] = self._turn.id
-        streaming = asyncio.create_task(self._stream(scope, send))
         leaving = asyncio.create_task(disconnected(receive))
         try:
-            await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await self._stream(scope, send, leaving)
+        except OSError:
+            # The client left while it was written to.
+            pass
         finally:
-            streaming.cancel()
             leaving.cancel()
-            await asyncio.wait({streaming, leaving})
+            await asyncio.wait({leaving})
             self._turn.leave()
-        if (
-            not streaming.cancelled()
-            and (error := streaming.exception()) is not None
-            and not isinstance(error, OSError)
-        ):
-            raise error
 
-    async def _stream(self, scope: Scope, send: Send) -> None:
+    async def _stream(self, scope: Scope, send: Send, leaving: asyncio.Task[None]) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        send = scope["state"].get(PLAIN_SEND, send)
         if self._first:
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
         clock = asyncio.get_running_loop().time
         checked_at = clock()
-        async with aclosing(self._turn.events(KEEP_ALIVE_SECONDS, self._offset)) as events:
+        async with aclosing(self._turn.events(KEEP_ALIVE_SECONDS, self._offset, leaving)) as events:
             async for event in events:
                 if self._check is not None and clock() - checked_at > _CHECK_SECONDS:
                     checked_at = clock()
                     if (refusal := await _refusal(self._check)) is not None:
                         await send({"type": "http.response.body", "body": error_event(refusal)})
                         return
-                body, more = self._encode(event), not isinstance(event, TurnEnd)
+                more = not isinstance(event, TurnEnd)
                 if isinstance(event, TurnEnd) and event.error is not None:
                     scope["state"]["is_broken"] = True
-                await send({"type": "http.response.body", "body": body, "more_body": more})
+                await send({"type": "http.response.body", "body": self._encode(event), "more_body": more})
 
 
 async def _refusal(check: Callable[[], Awaitable[object]]) -> AppError | None:

@@ -74,8 +74,11 @@ class Part:
         _, source, conditions = self._walk()
         return Prepared(select(func.count()).select_from(source).where(*conditions))
 
-    def insert(self, dialect: str) -> Prepared:
-        """Write rows, unless rows of their keys are there: one on SQLite, on PostgreSQL lists of values by column."""
+    def insert(self, dialect: str, *, unless_there: bool = False) -> Prepared:
+        """Write rows: one on SQLite, on PostgreSQL lists of values by column.
+
+        With `unless_there` those of the tenant's own rows whose keys are there are left out, which takes longer.
+        """
         columns = list(self.table.columns)
         if dialect == "postgresql":
             lists = [_list(column) for column in columns]
@@ -91,6 +94,10 @@ class Part:
             column.name: OWN_TENANT if self._is_stamped(column) else stored(value, column, dialect)
             for column, value in zip(columns, values, strict=True)
         }
+        if not unless_there:
+            if dialect == "sqlite":
+                return Prepared(insert(self.table).values(by_name))
+            return Prepared(insert(self.table).from_select(list(by_name), select(*by_name.values())))
         same = and_(*self._mine(self.table), *(one == by_name[one.name] for one in self.key))
         missing = ~exists(select(literal(1)).select_from(self.table).where(same).correlate_except(self.table))
         return Prepared(insert(self.table).from_select(list(by_name), select(*by_name.values()).where(missing)))

@@ -3,7 +3,7 @@
 The types are msgspec structs because they also travel between the API's process and the engine's.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
@@ -215,13 +215,13 @@ class Health(Struct, frozen=True, kw_only=True):
 
 
 class Generation(Protocol):
-    """A place in the engine's queue.
+    """A place in the engine's queue."""
 
-    `events` takes it up and may be called once; it ends with one End for each answer, or with Failed.
-    """
+    def start(self, hear: Callable[[Event], None]) -> None:
+        """Take it up, once. `hear` is called with each event, in order, until one End for each answer, or a Failed.
 
-    def events(self) -> AsyncIterator[Event]:
-        """Start, and yield what is generated."""
+        It is called by whoever receives the events of everybody, so it must be quick and must not raise.
+        """
         ...
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -174,8 +173,7 @@ class _Place:
         self._answers = request.n
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._send = send_message
-        self._events: deque[Event] = deque()
-        self._arrived = asyncio.Event()
+        self._hear: Callable[[Event], None] | None = None
 
     async def answered(self, seconds: float) -> None:
         """Wait for the server's answer. Raises EngineOverloaded or EngineUnavailable."""
@@ -210,17 +208,14 @@ class _Place:
         self._answers -= isinstance(event, End)
         self.ended = self._answers == 0 or isinstance(event, Failed)
         self._last = event
-        self._events.append(event)
-        self._arrived.set()
+        if self._hear is not None:
+            self._hear(event)
 
-    async def events(self) -> AsyncIterator[Event]:
-        """Take up the place, and yield what is generated, until the last answer's End or Failed."""
-        if not self.ended:
+    def start(self, hear: Callable[[Event], None]) -> None:
+        """Take up the place; `hear` is called with what is generated, until the last answer's End or Failed."""
+        self._hear = hear
+        if self._last is None:
             self._send(Start(self.id))
-        while True:
-            while self._events:
-                yield self._events.popleft()
-            if self.ended:
-                return
-            self._arrived.clear()
-            await self._arrived.wait()
+        else:
+            # All that can come before the start: that the engine is gone.
+            hear(self._last)

@@ -132,15 +132,18 @@ async def test_the_event_loop_never_waits_for_the_model(service: ServiceProcess)
             async with client.stream("POST", NEW_MESSAGE, json=body) as response:
                 return len([line async for line in response.aiter_lines() if line])
 
+        began = time.perf_counter()
         streams = [asyncio.create_task(read()) for _ in range(16)]
         delays = []
         while not all(stream.done() for stream in streams):
             started = time.perf_counter()
             assert (await client.get("/healthz")).status_code == 200
             delays.append(time.perf_counter() - started)
+        took = time.perf_counter() - began
         assert min(await asyncio.gather(*streams)) > 2
     assert len(delays) > 100
-    assert sorted(delays)[int(len(delays) * 0.99)] < 0.05
+    # Against the time that the answers took: other tests have the processors as well.
+    assert sorted(delays)[int(len(delays) * 0.99)] < took / 20
 
 
 def test_two_services_cannot_share_a_data_directory(service: ServiceProcess, sqlite_env: dict[str, str]) -> None:

@@ -137,10 +137,8 @@ async def test_an_engine_that_dies_ends_the_stream_with_an_error(sqlite_service:
 async def refuse_ends(database_url: str, postgres_directory: str | None) -> None:
     """Let the database refuse every change of a turn from now on."""
     if postgres_directory is None:
-        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"), timeout=30)) as connection:
-            connection.execute(
-                "CREATE TRIGGER refused BEFORE UPDATE ON turns BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
-            )
+        # In a thread: the service's own transactions, which it waits for, go on in this loop.
+        await asyncio.to_thread(_refuse_ends_of_file, database_url.removeprefix("sqlite:///"))
         return
     await run_as_superuser(
         postgres_directory,
@@ -150,6 +148,13 @@ async def refuse_ends(database_url: str, postgres_directory: str | None) -> None
         CREATE TRIGGER refused BEFORE UPDATE ON turns FOR EACH ROW EXECUTE FUNCTION refuse()
         """,
     )
+
+
+def _refuse_ends_of_file(path: str) -> None:
+    with closing(sqlite3.connect(path, timeout=30)) as connection:
+        connection.execute(
+            "CREATE TRIGGER refused BEFORE UPDATE ON turns BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        )
 
 
 async def test_an_answer_that_cannot_be_stored_ends_the_stream_with_an_error(

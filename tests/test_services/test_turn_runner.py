@@ -44,9 +44,10 @@ class FakeEngine:
 
     limits = LIMITS
 
-    def __init__(self, *events: Event | Exception | asyncio.Event, endless: bool = False) -> None:
+    def __init__(self, *events: Event | EngineOverloaded | asyncio.Event, endless: bool = False) -> None:
         self._events = events
         self._endless = endless
+        self._playing: asyncio.Task[None] | None = None
         self.left = 0
 
     @asynccontextmanager
@@ -57,18 +58,21 @@ class FakeEngine:
             yield self
         finally:
             self.left += 1
+            if self._playing is not None:
+                self._playing.cancel()
 
     async def health(self) -> Health:
         return Health(ready=True, detail="")
 
-    async def events(self) -> AsyncIterator[Event]:
+    def start(self, hear: Callable[[Event], None]) -> None:
+        self._playing = asyncio.create_task(self._play(hear))
+
+    async def _play(self, hear: Callable[[Event], None]) -> None:
         for event in self._events:
-            if isinstance(event, Exception):
-                raise event
             if isinstance(event, asyncio.Event):
                 await event.wait()
-            else:
-                yield event
+            elif not isinstance(event, EngineOverloaded):
+                hear(event)
         if self._endless:
             await asyncio.Event().wait()
 
@@ -211,9 +215,9 @@ async def test_a_starter_that_is_cancelled_leaves_no_turn_behind(running: Runnin
 
 
 async def test_a_failed_generation_and_a_defect_both_settle_as_failed(running: Running) -> None:
-    failures: dict[str, Failed | Exception] = {
+    failures: dict[str, Event] = {
         "engine_lost": Failed("", "engine_lost", "gone", retryable=True),
-        "generation_failed": RuntimeError("a defect"),
+        "generation_failed": Delta("", [1], index=1_000),
     }
     for code, failure in failures.items():
         log = FakeLog()

@@ -84,7 +84,8 @@ def _branch(mapping: dict[str, Any], leaf: str) -> list[dict[str, Any]]:
 
 def _leaves(mapping: dict[str, Any], current: str) -> list[str]:
     """The end of the branch that was shown, then of the others."""
-    parents = {node.get("parent") for node in mapping.values() if isinstance(node, dict)}
+    named = [node.get("parent") for node in mapping.values() if isinstance(node, dict)]
+    parents = {parent for parent in named if isinstance(parent, str)}
     return [current, *(node_id for node_id in mapping if node_id not in parents and node_id != current)]
 
 

@@ -13,7 +13,7 @@ from tools.data_migration.side import Side, Summary, key_of, summary
 _SMALLEST_PAGE, _LARGEST_PAGE = 10, 4000
 _PAGE_CHARACTERS = 2_000_000
 # Tenants that are copied side by side; a connection each.
-_AT_ONCE = 2
+_AT_ONCE = 3
 # Counting the characters of every row took longer than hashing it.
 _SAMPLE = 16
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.common.errors import InvalidRequest, Unavailable
@@ -48,7 +48,7 @@ class Side:
         self.database = Database(engine)
         self._dialect = engine.dialect.name
         self._page = cache(lambda part, after: part.page(self._dialect, after=after))
-        self._insert = cache(lambda part: part.insert(self._dialect))
+        self._insert = cache(lambda part, unless_there: part.insert(self._dialect, unless_there=unless_there))
 
     async def page(self, part: Part, tenant_id: str | None, after: Row | None, size: int) -> list[Row]:
         """The next rows by key, behind the one of key `after`."""
@@ -60,20 +60,24 @@ class Side:
     async def write(self, part: Part, tenant_id: str | None, rows: Sequence[Row]) -> None:
         """Insert rows, unless they are there. Raises InvalidRequest, which names the row that the database refuses."""
         try:
-            async with self.database.begin_prepared(tenant_id or NOBODY) as transaction:
-                names = [column.name for column in part.table.columns]
-                if self._dialect == "postgresql":
-                    lists = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-                    await transaction.run(lists, self._insert(part))
-                else:
-                    given = [dict(zip(names, row, strict=True)) for row in rows]
-                    await transaction.each(given, self._insert(part))
+            # Some may be there already. To look for each takes longer than to write it, and is seldom needed.
+            with suppress(IntegrityError):
+                return await self._write(part, tenant_id, rows, unless_there=False)
+            await self._write(part, tenant_id, rows, unless_there=True)
         except (asyncpg.PostgresError, DBAPIError) as error:
             if len(rows) == 1:
                 reason = getattr(error, "orig", None) or error
                 raise InvalidRequest(f"{part.table.name} {key_of(part, rows[0])}: {reason}") from error
             for row in rows:
                 await self.write(part, tenant_id, [row])
+
+    async def _write(self, part: Part, tenant_id: str | None, rows: Sequence[Row], *, unless_there: bool) -> None:
+        names, insert = [column.name for column in part.table.columns], self._insert(part, unless_there)
+        async with self.database.begin_prepared(tenant_id or NOBODY) as transaction:
+            if self._dialect == "postgresql":
+                await transaction.run(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)), insert)
+            else:
+                await transaction.each([dict(zip(names, row, strict=True)) for row in rows], insert)
 
     async def last(self, part: Part, tenant_id: str | None) -> Row | None:
         """The key of the last row."""

@@ -10,7 +10,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import BinaryIO
 
 from tools.data_migration.lines import lines, text_of
@@ -116,9 +116,10 @@ def _response(rest: str) -> str:
 def _time(text: str, zone: tzinfo | None) -> datetime:
     try:
         at = datetime.fromisoformat(text)
-    except ValueError as error:
+        # The first and the last day of all have hours that are none in UTC.
+        return (at if zone is None else at.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise Unreadable("its time is none") from error
-    return at.astimezone() if zone is None else at.replace(tzinfo=zone)
 
 
 def _at(chat: Chat) -> datetime:

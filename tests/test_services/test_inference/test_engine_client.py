@@ -21,6 +21,7 @@ from services.inference.engine import (
 from services.inference.engine_client import EngineClient
 from services.inference.engine_server import EngineServer
 from services.inference.wire import Ready, send
+from tests.generations import heard
 
 LIMITS = EngineLimits(model="steps", context_window=100, vocabulary=300, tokenizer="", max_running=1)
 
@@ -100,24 +101,21 @@ async def test_events_arrive_in_order_and_end(served: Served) -> None:
     client, core, _ = served
     async with client.admit(request("a")) as place:
         assert core.running == {}
-        events = place.events()
-        first = asyncio.ensure_future(anext(events))
+        events = heard(place)
         await until(lambda: core.running)
         core.step()
         core.step(End("a", "stop", 2, 0, 3))
-        assert await first == Delta("a", [1])
-        assert [event async for event in events] == [Delta("a", [2]), End("a", "stop", 2, 0, 3)]
+        assert [await events.get() for _ in range(3)] == [Delta("a", [1]), Delta("a", [2]), End("a", "stop", 2, 0, 3)]
     assert core.aborted == []
 
 
 async def test_leaving_the_place_aborts_before_the_second_step(served: Served) -> None:
     client, core, _ = served
     async with client.admit(request("a")) as place:
-        events = place.events()
-        first = asyncio.ensure_future(anext(events))
+        events = heard(place)
         await until(lambda: core.running)
         core.step()
-        await first
+        await events.get()
     steps = 0
     async with asyncio.timeout(10):
         while core.running:
@@ -168,13 +166,12 @@ async def test_a_client_that_dies_frees_its_places_and_stops_its_generations(ser
         await ready(other)
         context = other.admit(request("a"))
         place = await context.__aenter__()
-        reading = asyncio.ensure_future(anext(place.events()))
+        heard(place)
         await until(lambda: core.running)
         async with other.admit(request("b")):
             assert other._writer is not None
             other._writer.transport.abort()
             await until(lambda: core.aborted)
-        reading.cancel()
     assert core.aborted == ["a"]
     async with client.admit(request("c")), client.admit(request("d")):
         pass
@@ -183,13 +180,12 @@ async def test_a_client_that_dies_frees_its_places_and_stops_its_generations(ser
 async def test_a_server_that_dies_fails_what_runs_and_refuses_what_comes(served: Served) -> None:
     client, core, server = served
     async with client.admit(request("a")) as place:
-        events = place.events()
-        first = asyncio.ensure_future(anext(events))
+        events = heard(place)
         await until(lambda: core.running)
         core.step()
-        await first
+        await events.get()
         await server.close()
-        (failed,) = [event async for event in events]
+        failed = await events.get()
         assert isinstance(failed, Failed)
         assert (failed.kind, failed.retryable) == ("engine_lost", True)
     assert not (await client.health()).ready

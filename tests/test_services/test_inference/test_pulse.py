@@ -7,6 +7,7 @@ from services.inference.engine import Failed
 from services.inference.engine_client import EngineClient
 from services.inference.engine_server import EngineServer
 from services.inference.wire import Admitted, Alive, Ready, receive_from_server, send
+from tests.generations import all_heard
 from tests.test_services.test_inference.test_engine_client import LIMITS, SteppedCore, ready, request
 
 
@@ -24,7 +25,7 @@ async def test_an_engine_that_falls_silent_counts_as_lost(tmp_path: Path) -> Non
     running = asyncio.create_task(client.run())
     await ready(client)
     async with asyncio.timeout(10), client.admit(request("a")) as place:
-        (failed,) = [event async for event in place.events()]
+        (failed,) = await all_heard(place)
     assert isinstance(failed, Failed)
     assert (failed.kind, failed.retryable) == ("engine_lost", True)
     running.cancel()

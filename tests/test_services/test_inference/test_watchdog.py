@@ -13,6 +13,7 @@ from services.inference import watchdog
 from services.inference.engine import Failed, GenerationRequest
 from services.inference.engine_client import EngineClient
 from services.inference.watchdog import Watchdog
+from tests.generations import all_heard
 from tests.process import ROOT
 
 
@@ -30,7 +31,7 @@ async def test_a_step_that_hangs_ends_the_process_and_shows_where_it_was(tmp_pat
             await asyncio.sleep(0.01)
         request = GenerationRequest(id="r", tenant="t", prompt_ids=[1, 2], max_tokens=50)
         async with client.admit(request) as place:
-            events = [event async for event in place.events()]
+            events = await all_heard(place)
         _, stacks = await process.communicate()
     running.cancel()
     assert isinstance(events[-1], Failed)

@@ -116,6 +116,15 @@ def test_a_log_that_was_cut_or_is_damaged_loses_only_the_entry_at_fault() -> Non
     assert "not UTF-8" in reasons(found)[1][1]
 
 
+@pytest.mark.parametrize("time", ["0001-01-01 00:00:00", "9999-12-31 23:59:59"])
+@pytest.mark.parametrize("zone", [SHANGHAI, ZoneInfo("America/New_York")])
+def test_a_time_that_is_none_in_utc_is_rejected(time: str, zone: ZoneInfo) -> None:
+    files = [io.BytesIO(printed(one, "p", "r").encode()) for one in (time, "2024-07-01 00:06:25")]
+    found = [one for file in files for one in wrapper_log_format.read(file, zone)]
+    assert told(found)[-1:] == [["p", "r"]]
+    assert len(found) == 2
+
+
 def openai(*lines: Any, end: bytes = b"\n") -> list[Chat | Rejected]:
     raw = [line if isinstance(line, bytes) else json.dumps(line, ensure_ascii=False).encode() for line in lines]
     return list(openai_format.read(io.BytesIO(end.join(raw))))
@@ -228,6 +237,13 @@ def test_chatgpts_tree_is_read_along_the_branch_that_was_shown() -> None:
     assert isinstance(chat, Chat)
     assert (chat.labels, chat.at) == ({"title": "标题"}, datetime(2024, 7, 1, 0, 6, 20, 250_000, tzinfo=UTC))
     assert told(list(chatgpt(tree, all_branches=True))) == [["why?", "second\ntry"], ["why?", "first try"]]
+
+
+def test_a_node_of_chatgpts_tree_whose_parent_is_no_id_is_nobodys_child() -> None:
+    tree = a_tree(node("a", "root", "user", "x"), current="a")
+    tree["mapping"]["odd"] = {"parent": []}
+    found = list(chatgpt(tree, all_branches=True))
+    assert [number for number, _ in reasons(found)] == [1]
 
 
 def test_a_chatgpt_conversation_at_fault_is_rejected_as_a_whole() -> None:
