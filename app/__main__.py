@@ -1,5 +1,11 @@
 """`python -m app`: the whole service, from the first key to the last answer."""
 
+import signal
+
+if __name__ == "__main__":
+    # A Ctrl-C while the rest is imported ends this as it ends any command: without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import asyncio
 import logging

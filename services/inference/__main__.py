@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -34,6 +35,8 @@ def main() -> int:
         format="%(asctime)sZ %(levelname)-7s %(name)s: %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
+    # The stacks of all threads, also if a library brings the process down.
+    faulthandler.enable()
     # The socket is for this user alone.
     os.umask(0o077)
     return asyncio.run(_serve(arguments))

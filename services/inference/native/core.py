@@ -31,7 +31,7 @@ from services.inference.watchdog import Watchdog
 _log = logging.getLogger(__name__)
 _EXIT_STATUS = 70
 # Steps in a row that are tried again in smaller ones when there is no memory for them.
-_RETRIES = 2
+_RETRIES = 4
 
 
 class StepRunner(Protocol):
