@@ -43,7 +43,7 @@ def is_lost(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate or "").startswith(_SESSION_ENDED)
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError):
-        return not _is_defect(error)
+        return True
     # Whoever waited was cancelled in the middle of something.
     return not isinstance(error, Exception)
 
@@ -56,8 +56,6 @@ def told() -> Iterator[None]:
     except ConnectionLost as error:
         raise OutcomeUnknown("The database did not answer; try again.", retry_after=1) from error.__cause__
     except _UNREACHABLE as error:
-        if _is_defect(error):
-            raise
         raise _answer(error, getattr(error, "orig", error)) from error
     except DBAPIError as error:
         if error.connection_invalidated or _is_passing(error.orig) or refuses_writes(error.orig):
@@ -67,11 +65,6 @@ def told() -> Iterator[None]:
         if _is_passing(error) or refuses_writes(error):
             raise _answer(error, error) from error
         raise
-
-
-def _is_defect(error: BaseException) -> bool:
-    # What asyncpg says of a value that it cannot send. Tried again, it would fail again.
-    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
 
 
 def _answer(error: BaseException, cause: BaseException | None) -> Unavailable:
