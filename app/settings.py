@@ -47,7 +47,9 @@ class Settings(BaseSettings):
         "`https://app.example.com`; `*` for all. Default: none.",
     )
     data_dir: Path = Field(
-        Path("data"), description="Where this service keeps its files: the SQLite database, the secret, the first key."
+        Path("data"),
+        description="Where this service keeps its files: the SQLite database, the secret, the first key, and answers "
+        "that wait for a database that is away.",
     )
     cache_dir: Path = Field(
         default_factory=_cache_dir,
