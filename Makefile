@@ -24,11 +24,11 @@ fuzz: $(VENV)/.dev
 
 # Breaks the service on purpose, on the loopback alone, and counts: under 15 minutes on two cores.
 faults: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 50 --cases 20000
+	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 50 --soak-seconds 300 --cases 20000
 
 # The same for hours.
 soak: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 200 --cases 1000000
+	$(BIN)/python -m pytest tests/test_faults -m faults -s --rounds 200 --soak-seconds 3600 --cases 1000000
 
 # Secrets in what is committed, a bill of materials, and, over the network, known vulnerabilities.
 audit: $(VENV)/.audit

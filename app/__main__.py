@@ -1,5 +1,11 @@
 """`python -m app`: the whole service, from the first key to the last answer."""
 
+import signal
+
+if __name__ == "__main__":
+    # A Ctrl-C while the rest is imported ends this as it ends any command: without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import asyncio
 import logging
@@ -20,7 +26,7 @@ from database.revision import is_current, upgrade
 from database.role import why_unbound
 from database.session import Database
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("app")
 
 
 class CannotStart(Exception):
@@ -34,7 +40,7 @@ def main() -> int:
     upgrades = parser.parse_args().upgrade
     try:
         settings = load_settings()
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, settings.log_format)
         with claim_instance(settings.data_dir) as instance, _listen(settings) as listener:
             supervisor = Supervisor(settings, listener, instance)
             return asyncio.run(supervisor.run(lambda: _prepare(settings, listener, upgrades=upgrades)))

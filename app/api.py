@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--instance", required=True)
     arguments = parser.parse_args()
     settings = load_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     app = create_app(
         settings,
         secret=load_secret(settings),

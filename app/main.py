@@ -9,6 +9,7 @@ from typing import TypedDict
 from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from app.common.errors import Unavailable
 from app.common.handlers import install_handlers
@@ -39,9 +40,15 @@ from app.controller.body_limit import BodyLimit
 from app.controller.cors import allow_origins
 from app.controller.description import describe
 from app.controller.entrance import Entrance
+from app.controller.http_metrics import HttpMetrics
+from app.controller.metrics_controller import metrics_router
 from app.controller.provided import Provided
 from app.controller.request_id import RequestId
+from app.engine_metrics import EngineMetrics
+from app.event_loop import EventLoopLag
+from app.metrics import new_registry
 from app.settings import Settings
+from app.storage_metrics import StorageMetrics, transaction_seconds
 from app.version import NAME, VERSION
 from database.engine import create_engine
 from database.session import Database
@@ -70,6 +77,7 @@ from services.token_service import TokenService
 from services.turn_follower import TurnFollower
 from services.turn_journal import TurnJournal
 from services.turn_log import TurnLog
+from services.turn_metrics import TurnMetrics
 from services.turn_runner import TurnRunner
 from services.turn_watch import TurnWatch
 from services.usage_service import UsageService
@@ -114,6 +122,7 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         engine_socket: where the engine listens, or will.
         instance: names this process's leases; no other living process may have the same.
     """
+    registry = new_registry()
     app = FastAPI(
         title=NAME,
         version=VERSION,
@@ -123,39 +132,54 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         redoc_url=None,
         # The original's clients post JSON without a Content-Type header.
         strict_content_type=False,
-        lifespan=lambda app: _serving(app, settings, secret=secret, engine_socket=engine_socket, instance=instance),
+        lifespan=lambda app: _serving(
+            app, settings, registry, secret=secret, engine_socket=engine_socket, instance=instance
+        ),
     )
-    for controller in _CONTROLLERS:
-        app.include_router(controller.router)
+    _add_routes(app, settings, registry)
     install_handlers(app)
     describe(app)
-    _add_middleware(app, settings)
+    _add_middleware(app, settings, registry)
     return app
 
 
-def _add_middleware(app: FastAPI, settings: Settings) -> None:
+def _add_routes(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
+    for controller in _CONTROLLERS:
+        app.include_router(controller.router)
+    if settings.metrics_token is not None:
+        app.include_router(metrics_router(registry, settings.metrics_token.get_secret_value()))
+
+
+def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
     """The last is the outermost."""
     app.add_middleware(Entrance)
     app.add_middleware(
         BodyLimit, most=settings.max_body_bytes, pause=settings.head_seconds, seconds=settings.body_seconds
     )
     allow_origins(app, settings.origins)
-    app.add_middleware(RequestId)
+    app.add_middleware(RequestId, metrics=HttpMetrics(registry))
 
 
 @asynccontextmanager
 async def _serving(
-    app: FastAPI, settings: Settings, *, secret: bytes, engine_socket: Path, instance: str
+    app: FastAPI,
+    settings: Settings,
+    registry: CollectorRegistry,
+    *,
+    secret: bytes,
+    engine_socket: Path,
+    instance: str,
 ) -> AsyncIterator[State]:
     database = Database(
-        create_engine(settings.database, pool_size=settings.database_pool, timeout=settings.database_seconds)
+        create_engine(settings.database, pool_size=settings.database_pool, timeout=settings.database_seconds),
+        transaction_seconds(registry).observe,
     )
     engine = EngineClient(engine_socket, silence=settings.engine_silence)
     lease = timedelta(seconds=settings.lease_seconds)
     turn_log = TurnLog(database, owner=instance, lease=lease)
     unsettled = SettlementFile(settings.data_dir / "unsettled.journal")
     settlements = SettlementService(turn_log, unsettled)
-    runner = TurnRunner(engine, turn_log, settlements)
+    runner = TurnRunner(engine, turn_log, settlements, TurnMetrics(registry))
     recovery = RecoveryService(database, turn_log, runner, settlements, lease=lease)
     # A database that is being copied can be served, to be read, and one that is away comes back; both are tried
     # again later. What ended before a crash must not be interrupted, so the file comes first.
@@ -167,7 +191,11 @@ async def _serving(
     journal = TurnJournal(database, runner)
     watch = TurnWatch(database, runner, owner=instance)
     retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
-    background = [asyncio.create_task(one.run()) for one in (engine, settlements, recovery, retention, journal, watch)]
+    for numbers in (EngineMetrics(engine, provided.chat), StorageMetrics(database, settlements, recovery)):
+        registry.register(numbers)
+    lag = EventLoopLag(registry)
+    running = (engine, settlements, recovery, retention, journal, watch, lag)
+    background = [asyncio.create_task(one.run()) for one in running]
     try:
         yield State(provided=provided)
     finally:

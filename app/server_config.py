@@ -31,6 +31,8 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         lifespan="on",
         root_path=settings.root_path,
         log_config=None,
+        # RequestId's has the duration, and no queries.
+        access_log=False,
         server_header=False,
         headers=STANDING_HEADERS,
         proxy_headers=True,

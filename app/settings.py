@@ -1,22 +1,20 @@
 """Settings: `CHATGLM_…` from the environment or `.env`. Read here, in `migrations/env.py` and in `tools` only."""
 
 import os
-import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.urls import listed_origins
 from database.engine import database_url
 from services.inference.pulse import LONGEST_SILENCE
 
 PREFIX = "CHATGLM_"
 ENV_FILE = ".env"
-# As browsers send it: they compare letter by letter.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 class SettingsError(Exception):
@@ -43,7 +41,7 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field(
         "127.0.0.1", description="Addresses or networks, comma-separated, whose `X-Forwarded-*` headers are believed."
     )
-    cors_origins: str | None = Field(
+    cors_origins: Annotated[str, AfterValidator(listed_origins)] | None = Field(
         None,
         description="Origins of web pages, comma-separated, whose scripts may call this service, such as "
         "`https://app.example.com`; `*` for all. Default: none.",
@@ -186,8 +184,16 @@ class Settings(BaseSettings):
         None, description="Zone of `time` in `/chat` answers and of times without an offset. Default: the machine's."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="How it is written; `auto`: as text on a terminal, elsewhere a JSON object on each line."
+    )
+    metrics_token: SecretStr | None = Field(
+        None,
+        description="Opens `/metrics` to Prometheus, which sends it as `Authorization: Bearer …`; at least 32 "
+        "characters. Default: closed.",
+    )
 
-    @field_validator("secret", "bootstrap_api_key")
+    @field_validator("secret", "bootstrap_api_key", "metrics_token")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 32:
@@ -206,14 +212,6 @@ class Settings(BaseSettings):
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             database_url(value.get_secret_value())
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _as_browsers_write_them(cls, value: str | None) -> str | None:
-        for origin in _parts(value):
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError("an origin is scheme://host or scheme://host:port, in lower case and without a path")
         return value
 
     @field_validator("timezone")

@@ -104,6 +104,7 @@ class Supervisor:
             "threads": settings.threads,
             "scripted-rate": settings.scripted_rate,
             "log-level": settings.log_level,
+            "log-format": settings.log_format,
         }
         return [sys.executable, "-m", "services.inference", *_options(arguments)]
 

@@ -1,9 +1,10 @@
 """The only door to the database, and the only commit in the code base."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, cast
 
 from sqlalchemy import literal, select
@@ -27,8 +28,10 @@ _MOST_SHARED = 64
 class Database:
     """Short transactions, each for one tenant or for the global tables."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, took: Callable[[float], object] = lambda _seconds: None) -> None:
+        """`took` is told of each transaction how long it took, with the wait for a connection."""
         self._engine = engine
+        self._took = took
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, sync_session_class=GuardedSession)
         self._writer = _SqliteWriter(engine) if engine.dialect.name == "sqlite" else None
         self._connections = None if self._writer else TenantConnections(engine)
@@ -52,7 +55,7 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:
-        with told():
+        with self._measured():
             async with self._sessions() as session:
                 yield session
                 await session.commit()
@@ -60,7 +63,7 @@ class Database:
     @asynccontextmanager
     async def begin_prepared(self, tenant_id: str) -> AsyncIterator[DriverTransaction]:
         """Like `begin`, for statements that were prepared: for what every turn does."""
-        with told():
+        with self._measured():
             if self._writer is not None:
                 async with self._writer.begin(tenant_id) as shared:
                     yield shared
@@ -74,11 +77,26 @@ class Database:
     async def run_prepared(self, tenant_id: str, given: Mapping[str, Any], group: Prepared) -> Rows:
         """One group of statements, committed when this returns: on PostgreSQL a single round trip."""
         if self._shared is not None:
-            with told():
+            with self._measured():
                 return await self._shared.run(tenant_id, given, group)
         async with self.begin_prepared(tenant_id) as transaction:
             (rows,) = await transaction.run(given, group)
         return rows
+
+    @property
+    def connections_in_use(self) -> int:
+        """By a transaction, at this moment."""
+        kept = self._connections.idle if self._connections is not None else 0
+        return cast("QueuePool", self._engine.pool).checkedout() - kept
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        began = monotonic()
+        try:
+            with told():
+                yield
+        finally:
+            self._took(monotonic() - began)
 
     async def ping(self) -> None:
         """Raises Unavailable unless the database answers."""

@@ -45,6 +45,11 @@ class TenantConnections:
         self._places = asyncio.Semaphore(pool.size() - max(1, pool.size() // 4))
         self._idle: list[_Kept] = []
 
+    @property
+    def idle(self) -> int:
+        """Connections that are kept, and nobody uses."""
+        return len(self._idle)
+
     @asynccontextmanager
     async def of(self, tenant_id: str) -> AsyncIterator[Any]:
         """A connection of the driver that is bound to this tenant; thrown away where an error leaves it unclear.

@@ -20,7 +20,11 @@ _ROUNDS = 3
 
 
 class RecoveryService:
-    """Renews leases, and settles abandoned turns as interrupted; any number of replicas may do so at once."""
+    """Renews leases, and settles abandoned turns as interrupted; any number of replicas may do so at once.
+
+    Attributes:
+        recovered: turns settled so far.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class RecoveryService:
         self._runner = runner
         self._settlements = settlements
         self._interval = lease.total_seconds() / _ROUNDS
+        self.recovered = 0
 
     async def run(self) -> None:
         """Renew, and recover what others abandoned, three times in the length of a lease, until cancelled.
@@ -65,6 +70,7 @@ class RecoveryService:
         interrupted = 0
         for lease in leases:
             interrupted += await self._log.interrupt(lease.tenant_id, lease.turn_id)
+        self.recovered += interrupted
         if interrupted:
             log.warning("%d turns of a process that died are settled as interrupted", interrupted)
         return interrupted

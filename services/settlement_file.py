@@ -21,7 +21,7 @@ class SettlementFile:
     """An append-only file of this instance's alone. What `append` returned for is on the disk, and is found again.
 
     A last line that was not written to its end is cut off: nobody was told of it. Damaged lines before it are moved to
-    a file beside it, `.damaged`, for people to look at.
+    a file beside it, `.refused`, for people to look at.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,10 +43,8 @@ class SettlementFile:
 
     async def append(self, settlement: Settlement) -> None:
         """Keep this; it is on the disk when this returns. Raises OSError, with nothing kept, if there is no room."""
-        body = msgspec.json.encode(settlement)
-        line = b"%08x %b\n" % (crc32(body), body)
         async with self._writing:
-            await asyncio.to_thread(self._write, line)
+            await asyncio.to_thread(self._write, _encoded(settlement))
             self._waiting[settlement.turn_id] = settlement
 
     async def remove(self, turn_id: str) -> None:
@@ -61,7 +59,7 @@ class SettlementFile:
 
     async def set_aside(self, settlement: Settlement) -> None:
         """Forget one that the database refuses for good, but keep it beside the file."""
-        await asyncio.to_thread(self._keep_aside, msgspec.json.encode(settlement) + b"\n")
+        await asyncio.to_thread(self._keep_aside, _encoded(settlement))
         await self.remove(settlement.turn_id)
 
     def close(self) -> None:
@@ -105,11 +103,16 @@ class SettlementFile:
         self.size = size
 
     def _keep_aside(self, line: bytes) -> None:
-        path = self._path.with_suffix(".damaged")
+        path = self._path.with_suffix(".refused")
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _encoded(settlement: Settlement) -> bytes:
+    body = msgspec.json.encode(settlement)
+    return b"%08x %b\n" % (crc32(body), body)
 
 
 def _decoded(line: bytes) -> Settlement | None:

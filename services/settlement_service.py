@@ -71,7 +71,7 @@ class SettlementService:
         except TurnInterrupted:
             raise
         except (Unavailable, TimeoutError) as error:
-            log.warning("turn %s could not be settled: %s", settlement.turn_id, error.__cause__ or error)
+            log.warning("turn %s could not be settled: %r", settlement.turn_id, error.__cause__ or error)
             await self._spill(settlement)
             raise DatabaseUnavailable(
                 "The answer could not be stored yet; it will be in the history when the database is back.",

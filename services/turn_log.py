@@ -23,6 +23,8 @@ from services.turn_opening import TurnOpening
 
 # Items that are written in the statement of a turn's end: few turns have more.
 _AT_ONCE = 4
+# Ids that a statement names: after a long outage there may be more than a statement takes parameters.
+_MOST_NAMED = 10_000
 
 
 class TurnLog:
@@ -145,7 +147,9 @@ class TurnLog:
     async def renew(self, turn_ids: list[str]) -> None:
         """Give a sign of life for these turns."""
         async with self._database.begin_global() as session:
-            await LeaseRepository(session).renew(turn_ids, now() + self._lease)
+            for first in range(0, max(1, len(turn_ids)), _MOST_NAMED):
+                named = turn_ids[first : first + _MOST_NAMED]
+                await LeaseRepository(session).renew(named, now() + self._lease)
 
 
 class _MinuteIsOver(Exception):

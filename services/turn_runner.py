@@ -5,7 +5,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from structlog.contextvars import bind_contextvars
+
 from app.common.errors import AppError, GenerationFailed, OutcomeUnknown, Unavailable
+from database.clock import now
 from database.models import TurnStatus
 from services.choice import Choice
 from services.inference.engine import Engine, EngineOverloaded, EngineUnavailable, GenerationRequest
@@ -13,6 +16,7 @@ from services.live_turn import LiveTurn, TurnEnd, Usage
 from services.settlement import settlement
 from services.settlement_service import SettlementService
 from services.turn_log import TurnLog
+from services.turn_metrics import TurnMetrics
 from services.turn_opening import TurnOpening
 from services.turn_reading import TurnReading, stopping, usage_so_far
 
@@ -36,10 +40,13 @@ class TurnRunner:
         stopping: whether new turns are refused.
     """
 
-    def __init__(self, engine: Engine, turn_log: TurnLog, settlements: SettlementService) -> None:
+    def __init__(
+        self, engine: Engine, turn_log: TurnLog, settlements: SettlementService, metrics: TurnMetrics | None = None
+    ) -> None:
         self._engine = engine
         self._log = turn_log
         self._settlements = settlements
+        self._metrics = metrics or TurnMetrics()
         self.stopping = False
         self._running: dict[str, tuple[TurnPlan, asyncio.Task[None]]] = {}
 
@@ -67,6 +74,7 @@ class TurnRunner:
             raise stopping("The service is stopping; try again.")
         self._settlements.check_room()
         turn = plan.turn
+        bind_contextvars(turn_id=turn.id)
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # The task belongs to the service: a caller that leaves must not tear it down between two writes.
         task = asyncio.create_task(self._run(plan, accepted))
@@ -109,7 +117,10 @@ class TurnRunner:
             log.exception("a turn broke")
         failure = GenerationFailed("The answer could not be made.")
         end = end or TurnEnd(status=TurnStatus.FAILED, usage=usage_so_far(plan.turn), error=failure)
-        plan.turn.end(await self._settle(plan, end))
+        end = await self._settle(plan, end)
+        seconds = (now() - plan.turn.created_at).total_seconds()
+        self._metrics.ended(plan.opening.model, end, seconds)
+        plan.turn.end(end)
 
     async def _settle(self, plan: TurnPlan, end: TurnEnd) -> TurnEnd:
         try:

@@ -96,3 +96,8 @@ async def _message(reader: StreamReader, *, typed: bool) -> bytes:
 def _abort(*writers: StreamWriter) -> None:
     for writer in writers:
         writer.transport.abort()
+
+
+def proxied(url: str, port: int) -> str:
+    """The same database by way of a proxy on this port."""
+    return url.replace("@/", f"@127.0.0.1:{port}/").partition("?")[0] + "?ssl=disable"

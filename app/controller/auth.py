@@ -1,13 +1,15 @@
 """Who may call: the only place that reads the Authorization header."""
 
+import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from structlog.contextvars import bind_contextvars
 
-from app.common.errors import Forbidden
+from app.common.errors import Forbidden, Unauthenticated
 from app.controller.provided import provided
 from schemas.chat_schema import StreamQuery
 from schemas.text import Id
@@ -33,9 +35,23 @@ class Require:
         """Raises Unauthenticated or Forbidden."""
         authentication = (await provided(request)).authentication
         principal = await authentication.authenticate(bearer.credentials if bearer else header)
+        bind_contextvars(tenant_id=principal.tenant_id)
         if self.scope not in principal.scopes:
             raise Forbidden(f"The API key lacks the scope {self.scope.value!r}.")
         return principal
+
+
+class RequireToken:
+    """A dependency: whoever calls has this token, which is no API key: it is wanted while no database can be asked."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    async def __call__(self, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+        """Raises Unauthenticated."""
+        given = bearer.credentials if bearer else ""
+        if not hmac.compare_digest(given.encode(), self._token):
+            raise Unauthenticated("The token of CHATGLM_METRICS_TOKEN is wanted.")
 
 
 async def chat_caller(request: Request) -> Principal:
@@ -68,6 +84,7 @@ async def _listener(
     token, key = query.token, bearer.credentials if bearer else header
     if key is None and token is not None:
         tenant_id = await here.stream_access.tenant(token, message_id)
+        bind_contextvars(tenant_id=tenant_id)
         return ListenerOf(tenant_id, lambda: here.stream_access.tenant(token, message_id))
     principal = await Require(Scope.CHAT)(request, bearer, header)
     return ListenerOf(principal.tenant_id, lambda: here.authentication.authenticate(key))

@@ -1,10 +1,13 @@
-"""An id for every request, which the caller is told, and which the audit log keeps; and how long its answer took."""
+"""An id for every request, which the caller is told, and which the logs keep; and how long its answer took."""
 
+import logging
 import time
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from app.controller.http_metrics import HttpMetrics
 from database.identifier import new_id
 
 HEADER = "x-request-id"
@@ -12,30 +15,58 @@ DURATION = "openai-processing-ms"
 # Where a request's state keeps the server's own `send`. An answer that has begun may go on by it: what is in between
 # only looks at how it begins, and would cost each token almost as much as the server does.
 PLAIN_SEND = "plain_send"
+# Asked every few seconds, by machines.
+_UNLOGGED = ("/healthz", "/readyz", "/metrics")
+
+log = logging.getLogger("app.access")
 
 
 class RequestId:
-    """Gives each request an id: `request.state.request_id` inside, a header of the answer outside.
+    """Gives each request an id: `request.state.request_id` inside, a header of the answer outside, a field in the log.
 
-    Another header says after how many milliseconds the answer began.
+    Another header says after how many milliseconds the answer began. When it has ended, the log gets a line: without
+    the query, which may hold what was said, or a token; with what is put into `request.state.noted`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
         self.app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, with an id."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id, began = new_id(), time.monotonic()
-        scope.setdefault("state", {}).update({"request_id": request_id, PLAIN_SEND: send})
+        request_id, began, status = new_id(), time.monotonic(), 0
+        noted: dict[str, object] = {}
+        scope.setdefault("state", {}).update({"request_id": request_id, "noted": noted, PLAIN_SEND: send})
+        # A request that came on the heels of another is handled in that one's context.
+        clear_contextvars()
+        bind_contextvars(request_id=request_id)
 
         async def with_header(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = request_id
                 headers[DURATION] = str(int((time.monotonic() - began) * 1000))
             await send(message)
 
-        await self.app(scope, receive, with_header)
+        try:
+            await self.app(scope, receive, with_header)
+        finally:
+            self._metrics.answered(scope, status, noted)
+            if status == 401 or not scope["path"].endswith(_UNLOGGED):
+                log.info("request", extra=_told(scope, status, time.monotonic() - began) | noted)
+
+
+def _told(scope: Scope, status: int, seconds: float) -> dict[str, object]:
+    client = scope.get("client")
+    return {
+        "client": client[0] if client else None,
+        "method": scope["method"],
+        "path": scope["path"],
+        "status": status,
+        "duration_ms": round(seconds * 1000, 1),
+    }

@@ -2,17 +2,18 @@
 
 import argparse
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
 import stat
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from app.common.logging import configure_logging
 from services.inference.engine import EngineCore
 from services.inference.engine_server import EngineServer
 from services.inference.progress import Progress
@@ -28,12 +29,9 @@ _SCRIPTED_RUNNING = 16
 def main() -> int:
     """Serve until told to stop, or until whoever started this is gone; the exit status."""
     arguments = _arguments()
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(
-        level=arguments.log_level.upper(),
-        format="%(asctime)sZ %(levelname)-7s %(name)s: %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
+    configure_logging(arguments.log_level, arguments.log_format)
+    # The stacks of all threads, also if a library brings the process down.
+    faulthandler.enable()
     # The socket is for this user alone.
     os.umask(0o077)
     return asyncio.run(_serve(arguments))
@@ -107,6 +105,10 @@ def _build(arguments: argparse.Namespace, report: Callable[[float, str], None]) 
     from services.inference.native.build import build  # noqa: PLC0415 - torch is heavy, and not always wanted
     from services.inference.native.errors import ModelError  # noqa: PLC0415
 
+    for library in ("transformers", "huggingface_hub"):
+        # Imported, they write to standard error by themselves, and not as we do.
+        logging.getLogger(library).handlers.clear()
+        logging.getLogger(library).propagate = True
     try:
         return build(
             arguments.model,
@@ -152,6 +154,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=max(1, _cores() - 1))
     parser.add_argument("--scripted-rate", type=float, default=50.0)
     parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-format", choices=("auto", "json", "text"), default="auto")
     return parser.parse_args()
 
 

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 
 from msgspec import Struct, field
 
+from services.inference.occupancy import Occupancy
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -112,6 +114,7 @@ class Delta(Struct, frozen=True, tag=True, omit_defaults=True):
         index: which of the request's answers, from 0.
         logprobs: one for each token, if the request asked for them.
         cached_tokens: in an answer's first: how many of the prompt's tokens were reused.
+        queue_seconds: in an answer's first: how long the request waited in the engine.
     """
 
     id: str
@@ -119,6 +122,7 @@ class Delta(Struct, frozen=True, tag=True, omit_defaults=True):
     index: int = 0
     logprobs: list[TokenLogprobs] | None = None
     cached_tokens: int = 0
+    queue_seconds: float = 0.0
 
 
 class PromptLogprobs(Struct, frozen=True, tag=True):
@@ -256,6 +260,11 @@ class EngineCore(Protocol):
     @property
     def limits(self) -> EngineLimits:
         """Known once the core is constructed."""
+        ...
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """What it is doing, from any thread."""
         ...
 
     def start(self, emit: Callable[[list[Event]], None]) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from time import monotonic
 
 from services.inference.circuit_breaker import CircuitBreaker
 from services.inference.engine import (
@@ -17,11 +18,14 @@ from services.inference.engine import (
     GenerationRequest,
     Health,
 )
+from services.inference.generation_times import GenerationTimes, Stopwatch
+from services.inference.occupancy import Occupancy
 from services.inference.pulse import LONGEST_SILENCE, Pulse
 from services.inference.wire import (
     Abort,
     Admit,
     Admitted,
+    Alive,
     Loading,
     Ready,
     Refused,
@@ -43,10 +47,17 @@ log = logging.getLogger(__name__)
 
 
 class EngineClient:
-    """An `Engine` on the other end of a Unix socket. `run` keeps the connection; everything else uses it."""
+    """An `Engine` on the other end of a Unix socket. `run` keeps the connection; everything else uses it.
+
+    Attributes:
+        occupancy: what the engine was doing a moment ago; nothing while it is not there.
+        times: of this process's generations.
+    """
 
     def __init__(self, path: Path, *, silence: float = LONGEST_SILENCE) -> None:
         """`silence`: seconds without a word after which the engine counts as lost."""
+        self.occupancy = Occupancy()
+        self.times = GenerationTimes()
         self._path = path
         self._silence = silence
         self._writer: asyncio.StreamWriter | None = None
@@ -62,6 +73,11 @@ class EngineClient:
         if self._limits is None:
             raise self._unavailable()
         return self._limits
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the engine can answer now."""
+        return self._ready
 
     async def health(self) -> Health:
         """Whether the engine can answer now, and if not, what it does instead."""
@@ -109,7 +125,7 @@ class EngineClient:
         """
         if not self._breaker.enter(request.id):
             raise self._unavailable()
-        place = _Place(request, self._send)
+        place = _Place(request, self._send, Stopwatch(self.times, request.n))
         self._places[request.id] = place
         try:
             self._send(Admit(request))
@@ -135,9 +151,7 @@ class EngineClient:
     def _handle(self, message: ToClient) -> None:
         match message:
             case Step(events):
-                for event in events:
-                    if (place := self._places.get(event.id)) is not None:
-                        place.push(event)
+                self._step(events)
             case Admitted(request_id):
                 if (place := self._places.get(request_id)) is not None:
                     place.accept()
@@ -150,9 +164,19 @@ class EngineClient:
                 self._limits, self._ready = limits, True
                 self._breaker.came()
                 self._detail = "The engine is ready."
+            case Alive(occupancy):
+                self.occupancy = occupancy or Occupancy()
+
+    def _step(self, events: list[Event]) -> None:
+        at = monotonic()
+        for event in events:
+            if (place := self._places.get(event.id)) is not None:
+                place.stopwatch.hear(event, at)
+                place.push(event)
 
     def _disconnected(self) -> None:
         self._ready = False
+        self.occupancy = Occupancy()
         self._breaker.lost()
         self._detail = "The engine is restarting."
         if self._writer is not None:
@@ -166,8 +190,11 @@ class EngineClient:
 class _Place:
     """One place in the queue, and the events that arrive for it."""
 
-    def __init__(self, request: GenerationRequest, send_message: Callable[[ToServer], None]) -> None:
+    def __init__(
+        self, request: GenerationRequest, send_message: Callable[[ToServer], None], stopwatch: Stopwatch
+    ) -> None:
         self.id = request.id
+        self.stopwatch = stopwatch
         self.ended = False
         self._last: Event | None = None
         self._answers = request.n
@@ -215,6 +242,7 @@ class _Place:
         """Take up the place; `hear` is called with what is generated, until the last answer's End or Failed."""
         self._hear = hear
         if self._last is None:
+            self.stopwatch.started = monotonic()
             self._send(Start(self.id))
         else:
             # All that can come before the start: that the engine is gone.

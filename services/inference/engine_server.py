@@ -5,7 +5,10 @@ import logging
 from collections import defaultdict
 from pathlib import Path
 
+from msgspec import structs
+
 from services.inference.engine import End, EngineCore, Event, Failed
+from services.inference.occupancy import Occupancy
 from services.inference.places import Places
 from services.inference.pulse import BEAT_SECONDS
 from services.inference.wire import (
@@ -113,8 +116,16 @@ class EngineServer:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
+            alive = Alive(self._occupancy())
             for connection in self._connections:
-                connection.send(Alive())
+                connection.send(alive)
+
+    def _occupancy(self) -> Occupancy | None:
+        if self._core is None:
+            return None
+        admitted = sum(len(connection.admitted) for connection in self._connections)
+        core = self._core.occupancy
+        return structs.replace(core, waiting=core.waiting + admitted)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(writer)
@@ -188,7 +199,7 @@ class EngineServer:
                 continue
             steps[connection].append(event)
             if isinstance(event, Failed):
-                log.warning("a generation failed: %s: %s", event.kind, event.message)
+                log.warning("a generation failed: %s: %s", event.kind, event.message, extra={"turn_id": event.id})
                 self._free(connection, event.id)
             elif isinstance(event, End):
                 connection.started[event.id] -= 1

@@ -26,6 +26,7 @@ from services.inference.engine import (
     PromptLogprobs,
     TokenLogprobs,
 )
+from services.inference.occupancy import Occupancy
 
 CONTEXT_WINDOW = 8192
 SPECIAL_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|tool|>")
@@ -74,7 +75,8 @@ class ScriptedCore:
         )
         self._rate = rate
         self._max_running = max_running
-        self._waiting: deque[GenerationRequest] = deque()
+        # With the time since when, in monotonic seconds.
+        self._waiting: deque[tuple[float, GenerationRequest]] = deque()
         # An event of None is the death of the process.
         self._running: dict[_Answer, Iterator[tuple[float, Event | None]]] = {}
         self._due: list[tuple[float, _Answer, Event | None]] = []
@@ -87,6 +89,11 @@ class ScriptedCore:
         """A context window of 8,192 bytes."""
         return self._limits
 
+    @property
+    def occupancy(self) -> Occupancy:
+        """It has no cache."""
+        return Occupancy(running=len(self._running), waiting=len(self._waiting))
+
     def start(self, emit: Callable[[list[Event]], None]) -> None:
         """Play in a thread of its own."""
         self._thread = threading.Thread(target=self._play, args=(emit,), name="scripted-engine", daemon=True)
@@ -95,14 +102,14 @@ class ScriptedCore:
     def submit(self, request: GenerationRequest) -> None:
         """Queue a request."""
         with self._changed:
-            self._waiting.append(request)
+            self._waiting.append((time.monotonic(), request))
             self._changed.notify()
 
     def abort(self, request_id: str) -> None:
         """Stop a generation at once."""
         with self._changed:
             self._drop(request_id)
-            self._waiting = deque(request for request in self._waiting if request.id != request_id)
+            self._waiting = deque(each for each in self._waiting if each[1].id != request_id)
             self._changed.notify()
 
     def close(self) -> None:
@@ -147,14 +154,14 @@ class ScriptedCore:
 
     def _begin(self, now: float) -> Iterator[Event]:
         while self._waiting and len(self._running) < self._max_running:
-            request = self._waiting.popleft()
+            since, request = self._waiting.popleft()
             if request.deadline is not None and request.deadline < now:
                 yield Failed(request.id, "deadline", "No place became free in time; try again.", retryable=True)
                 continue
             script = _script(request.prompt_ids)
             for index in range(request.n):
                 answer = request.id, index
-                self._running[answer] = _events(request, index, script, script.rate or self._rate)
+                self._running[answer] = _events(request, index, script, script.rate or self._rate, now - since)
                 self._schedule(answer, now + script.pause)
 
     def _schedule(self, answer: _Answer, after: float) -> None:
@@ -175,7 +182,7 @@ def _script(prompt_ids: list[int]) -> Script:
 
 
 def _events(
-    request: GenerationRequest, index: int, script: Script, rate: float
+    request: GenerationRequest, index: int, script: Script, rate: float, queued: float
 ) -> Iterator[tuple[float, Event | None]]:
     if request.sampling.prompt_logprobs is not None and index == 0:
         scores = _certain(request.prompt_ids[1:], request.sampling.prompt_logprobs)
@@ -187,7 +194,7 @@ def _events(
             yield broken
             return
         step = tokens[at : at + script.step]
-        yield len(step) / rate, Delta(request.id, step, index, _logprobs(request, step))
+        yield len(step) / rate, Delta(request.id, step, index, _logprobs(request, step), 0, 0.0 if at else queued)
     if (broken := _breaks(request, script, len(tokens))) is not None:
         yield broken
         return

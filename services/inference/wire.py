@@ -13,6 +13,7 @@ from msgspec import DecodeError, Struct
 from msgspec.msgpack import Decoder, Encoder
 
 from services.inference.engine import EngineLimits, Event, GenerationRequest
+from services.inference.occupancy import Occupancy
 
 LARGEST_FRAME = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
@@ -70,7 +71,9 @@ class Step(Struct, frozen=True, tag=True):
 
 
 class Alive(Struct, frozen=True, tag=True):
-    """The server's process runs."""
+    """The server's process runs, and what its engine is doing; None until there is one."""
+
+    occupancy: Occupancy | None
 
 
 ToServer = Admit | Start | Abort

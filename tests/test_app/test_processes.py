@@ -123,6 +123,33 @@ def test_sigterm_cancels_what_outlasts_the_grace_says_so_and_stores_its_text(tmp
         assert message["response"] != ""
 
 
+def test_a_second_ctrl_c_hurries_and_none_leaves_a_traceback(tmp_path: Path) -> None:
+    env = environment(tmp_path, bootstrap_api_key=KEY, shutdown_seconds=3600)
+    with started_service(env, tmp_path / "log") as service:
+        response, lines = begin_stream(service, script("a" * 5000, rate=20))
+        service.process.send_signal(signal.SIGINT)
+        while service.client.get("/readyz").json()["status"] != "stopping":
+            time.sleep(0.05)
+        service.process.send_signal(signal.SIGINT)
+        assert '"shutting_down"' in [line for line in lines if line][-1]
+        response.close()
+        assert service.process.wait(60) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_a_ctrl_c_before_anything_is_loaded_leaves_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "app"]
+    with subprocess.Popen(command, env=environment(tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "asyncio" not in said:
+            said += process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        said += process.stderr.read()
+        assert process.wait(60) == -signal.SIGINT
+    assert "Traceback" not in said
+
+
 async def test_the_event_loop_never_waits_for_the_model(service: ServiceProcess) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
     async with httpx2.AsyncClient(base_url=service.url, headers=headers, timeout=60) as client:

@@ -54,6 +54,7 @@ def test_an_unknown_name_is_an_error_wherever_it_stands(monkeypatch: pytest.Monk
         ("PORT", "70000"),
         ("ROOT_PATH", "api/"),
         ("SCRIPTED_RATE", "nan"),
+        ("METRICS_TOKEN", "x" * 31),
     ],
 )
 def test_a_bad_value_is_named_but_never_repeated(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -1,13 +1,20 @@
 """What callers see when the database goes away: refusals before any byte, errors at the end, and later the answer."""
 
 import asyncio
+import shutil
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.postgres_proxy import Mode, PostgresProxy
-from tests.service import NEW_MESSAGE, Service, events_of, running_service, script, text_of
+from app.common.errors import DatabaseUnavailable
+from app.main import create_app
+from app.settings import Settings
+from database.session import Database
+from tests.postgres_proxy import Mode, PostgresProxy, proxied
+from tests.service import NEW_MESSAGE, SECRET, Service, events_of, running_engine, running_service, script, text_of
 
 
 @pytest.fixture
@@ -17,10 +24,11 @@ async def proxy(postgres_directory: str) -> PostgresProxy:
 
 @pytest.fixture
 async def service(proxy: PostgresProxy, postgres_url: str, tmp_path: Path) -> AsyncIterator[Service]:
-    async with proxy.listening() as port:
-        url = postgres_url.replace("@/", f"@127.0.0.1:{port}/").partition("?")[0] + "?ssl=disable"
-        async with running_service(url, tmp_path, database_seconds=0.5) as service:
-            yield service
+    async with (
+        proxy.listening() as port,
+        running_service(proxied(postgres_url, port), tmp_path, database_seconds=0.5) as service,
+    ):
+        yield service
 
 
 async def _history(service: Service) -> list[tuple[str, str]]:
@@ -69,3 +77,38 @@ async def test_a_stream_whose_end_cannot_be_stored_ends_with_an_error_and_the_an
             pass
         while (tmp_path / "unsettled.journal").stat().st_size:
             await asyncio.sleep(0.01)
+
+
+async def test_on_sqlite_an_end_that_another_program_keeps_from_being_written_is_written_after_it(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
+    path = shutil.copy(migrated_sqlite, tmp_path / "chatglm.db")
+    body = {"prompt": script("a" * 40, rate=100), "stream": True}
+    async with running_service(f"sqlite:///{path}", tmp_path, database_seconds=0.5) as service:
+        async with service.ours.stream("POST", NEW_MESSAGE, json=body) as response:
+            assert response.status_code == 200
+            with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                *said, last = await events_of(response)
+                refused = await service.ours.post(NEW_MESSAGE, json={"prompt": script("meanwhile")})
+        assert (text_of(said), last["error"]["code"]) == ("a" * 40, "database_unavailable")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_unavailable")
+        async with asyncio.timeout(30):
+            while await _history(service) != [("completed", "a" * 40)]:
+                pass
+
+
+async def test_an_api_that_starts_while_the_database_is_away_needs_no_other_start(
+    proxy: PostgresProxy, postgres_url: str, tmp_path: Path
+) -> None:
+    proxy.turn("refuse")
+    async with proxy.listening() as port, running_engine(tmp_path / "engine.sock"):
+        settings = Settings(database_url=proxied(postgres_url, port), secret=SECRET.decode(), data_dir=tmp_path)
+        app = create_app(settings, secret=SECRET, engine_socket=tmp_path / "engine.sock", instance="0" * 32)
+        async with app.router.lifespan_context(app) as state:
+            assert state is not None
+            database: Database = state["provided"].database
+            with pytest.raises(DatabaseUnavailable):
+                await database.ping()
+            proxy.turn("pass")
+            await database.ping()

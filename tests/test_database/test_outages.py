@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, literal, select, text
 
 from app.common.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
 from database.engine import create_engine
@@ -22,7 +22,7 @@ from database.session import Database
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants, make_tenant
 from tests.postgres import PostgresServer, postgres_server
-from tests.postgres_proxy import PostgresProxy
+from tests.postgres_proxy import PostgresProxy, proxied
 from tests.turns import a_live_turn, an_opening
 
 _SETTING = Prepared(select(func.current_setting("chatglm.tenant_id")))
@@ -112,7 +112,7 @@ async def test_a_client_that_vanishes_inside_a_transaction_keeps_nothing_locked(
 ) -> None:
     proxy, other = PostgresProxy(postgres_directory), Database(create_engine(postgres_url, timeout=_BOUND))
     async with proxy.listening() as port:
-        url = postgres_url.replace("@/", f"@127.0.0.1:{port}/").partition("?")[0] + "?ssl=disable"
+        url = proxied(postgres_url, port)
         vanishing = Database(create_engine(url, pool_size=2, timeout=0.3))
 
         async def vanish() -> None:
@@ -146,6 +146,13 @@ async def test_what_postgresql_says_is_told_by_what_it_means(
         async with stoppable.begin_prepared(_TENANTS[0]):
             raise error
     assert type(refusal.value) is told
+    assert await _ask(stoppable, _TENANTS[0]) == _TENANTS[0]
+
+
+async def test_a_value_that_cannot_be_sent_is_no_outage(stoppable: Database) -> None:
+    given = Prepared(select(literal("\ud800")))
+    with pytest.raises(asyncpg.DataError, match="invalid input"):
+        await stoppable.run_prepared(_TENANTS[0], {}, given)
     assert await _ask(stoppable, _TENANTS[0]) == _TENANTS[0]
 
 

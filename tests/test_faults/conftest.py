@@ -22,6 +22,7 @@ Tell = Callable[[str], None]
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--rounds", type=int, default=50, help="kills, half of them on each database")
+    group.addoption("--soak-seconds", type=float, default=300.0, help="how long a moderate load lasts")
     group.addoption("--cases", type=int, default=20_000, help="hostile inputs, shared among the parsers")
     group.addoption("--seed", type=int, default=None, help="of all that is random; a new one by default")
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -17,7 +17,7 @@ from database.models import Item, Lease, Turn, TurnStatus, TurnText, Usage
 from database.session import Database
 from services.choice import Choice
 from services.inference.codec import Codecs
-from services.inference.engine import Delta, End, EngineLimits, Event, Generation, GenerationRequest, Health
+from services.inference.engine import Delta, End, EngineLimits, Event, GenerationRequest, Health
 from services.inference.tool import NO_TOOLS
 from services.limit_service import Limits, LimitService
 from services.principal import Principal
@@ -28,7 +28,7 @@ from services.turn_log import TurnLog
 from services.turn_runner import TurnPlan, TurnRunner
 from tests.conftest import make_tenant
 from tests.limited import limit_row
-from tests.postgres_proxy import Mode, PostgresProxy
+from tests.postgres_proxy import Mode, PostgresProxy, proxied
 from tests.rows import TESTER, a_conversation, store
 from tests.turns import a_live_turn, an_opening
 
@@ -47,32 +47,29 @@ def _said(count: int) -> list[SaidItem]:
 
 
 class SpeakingEngine:
-    """Says `hello` to everybody."""
+    """Says `hello` to everybody, while it may."""
 
     limits = EngineLimits(model="fake", context_window=100, vocabulary=300, tokenizer="")
 
+    def __init__(self) -> None:
+        self.may_speak = asyncio.Event()
+        self.may_speak.set()
+        self._speaking: set[asyncio.Task[None]] = set()
+
     @asynccontextmanager
-    async def admit(self, _request: GenerationRequest) -> AsyncIterator[Generation]:
-        yield cast("Generation", self)
+    async def admit(self, _request: GenerationRequest) -> AsyncIterator["SpeakingEngine"]:
+        yield self
 
     async def health(self) -> Health:
         return Health(ready=True, detail="")
 
-    async def events(self) -> AsyncIterator[Event]:
-        yield Delta("", list(b"hello"))
-        yield End("", "stop", 5, 0, 5)
+    def start(self, hear: Callable[[Event], None]) -> None:
+        self._speaking.add(asyncio.create_task(self._speak(hear)))
 
-
-class HeldEngine(SpeakingEngine):
-    """Says the same, once it may go on."""
-
-    def __init__(self) -> None:
-        self.go_on = asyncio.Event()
-
-    async def events(self) -> AsyncIterator[Event]:
-        await self.go_on.wait()
-        async for event in super().events():
-            yield event
+    async def _speak(self, hear: Callable[[Event], None]) -> None:
+        await self.may_speak.wait()
+        hear(Delta("", list(b"hello")))
+        hear(End("", "stop", 5, 0, 5))
 
 
 @dataclass
@@ -83,8 +80,8 @@ class Process:
     proxy: PostgresProxy
     caller: Principal
     database: Database
-    turn_log: TurnLog
     settlements: SettlementService
+    engine: SpeakingEngine
     runner: TurnRunner
 
     async def plan(self, *, resumable: bool = False, **columns: Any) -> TurnPlan:
@@ -109,13 +106,14 @@ async def process(postgres_url: str, postgres_directory: str, tmp_path: Path) ->
     caller = await make_tenant(direct, "ours")
     await LimitService(direct).set(TESTER, caller.tenant_id, Limits(turns_at_once=100_000, tokens_per_month=10**9))
     async with proxy.listening() as port:
-        url = postgres_url.replace("@/", f"@127.0.0.1:{port}/").partition("?")[0] + "?ssl=disable"
+        url = proxied(postgres_url, port)
         database = Database(create_engine(url, pool_size=2, timeout=1))
         turn_log = TurnLog(database, owner="0" * 32, lease=_LEASE)
         file = SettlementFile(tmp_path / "unsettled.journal")
         settlements = SettlementService(turn_log, file, patience=60)
-        runner = TurnRunner(SpeakingEngine(), turn_log, settlements)
-        yield Process(direct, proxy, caller, database, turn_log, settlements, runner)
+        engine = SpeakingEngine()
+        runner = TurnRunner(engine, turn_log, settlements)
+        yield Process(direct, proxy, caller, database, settlements, engine, runner)
         await database.close()
         file.close()
     await direct.close()
@@ -199,13 +197,12 @@ async def test_while_the_database_is_away_ends_wait_on_the_disk_and_turns_are_re
 ) -> None:
     process.settlements.patience = 0.1
     plans = [await process.plan() for _ in range(3)]
-    engine = HeldEngine()
-    runner = TurnRunner(engine, process.turn_log, process.settlements)
-    turns = [await runner.start(plan) for plan in plans]
+    process.engine.may_speak.clear()
+    turns = [await process.runner.start(plan) for plan in plans]
     process.proxy.turn(mode)
     if mode == "refuse":
         process.proxy.cut()
-    engine.go_on.set()
+    process.engine.may_speak.set()
     ends = await asyncio.gather(*(turn.outcome() for turn in turns), return_exceptions=True)
     assert [getattr(end, "code", None) for end in ends] == ["database_unavailable"] * 3
     assert [turn.text for turn in turns] == ["hello"] * 3
@@ -213,6 +210,7 @@ async def test_while_the_database_is_away_ends_wait_on_the_disk_and_turns_are_re
     assert not await _run(process, late)
     assert process.settlements.depth >= 3
     process.proxy.turn("pass")
+    process.settlements.patience = 60
     await process.settlements.replay()
     assert (process.settlements.depth, process.settlements.lost) == (0, 0)
     after = await process.plan()

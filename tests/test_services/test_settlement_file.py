@@ -103,7 +103,7 @@ def test_a_damaged_line_is_counted_and_kept_for_people_and_costs_no_other(
     path.write_bytes(content)
     again = opened()
     assert (set(again.waiting), again.damaged) == ({ends[0].turn_id, ends[2].turn_id}, 1)
-    assert path.with_suffix(".damaged").read_bytes() == bytes(content).splitlines(keepends=True)[1]
+    assert path.with_suffix(".refused").read_bytes() == bytes(content).splitlines(keepends=True)[1]
 
 
 def test_a_full_disk_is_an_error_that_keeps_what_was_there_and_ends_when_there_is_room(

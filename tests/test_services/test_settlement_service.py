@@ -173,10 +173,17 @@ async def test_what_the_database_refuses_for_good_is_put_aside_and_holds_up_no_o
     settling.log.away, settling.log.before = False, [IntegrityError(None, None, Exception())]
     await settling.service.replay()
     assert (settling.service.depth, settling.service.lost) == (0, 1)
-    assert refused.turn_id in (tmp_path / "unsettled.damaged").read_text()
     await settling.log.interrupt(tenants.ours.tenant_id, refused.turn_id)
+    # Whoever looks after the service puts it back.
+    settling.file.close()
+    (tmp_path / "unsettled.refused").rename(tmp_path / "unsettled.journal")
+    settling.start()
+    assert set(settling.service.waiting) == {refused.turn_id}
+    await settling.service.replay()
     async with database.begin(tenants.ours.tenant_id) as session:
         assert (await session.get_one(Turn, taken.turn_id)).status == TurnStatus.COMPLETED
+        assert (await session.get_one(Turn, refused.turn_id)).status == TurnStatus.INTERRUPTED
+        assert (await session.get_one(TurnText, refused.turn_id)).response == "an answer"
 
 
 async def test_an_end_that_neither_database_nor_disk_takes_is_counted_as_lost(

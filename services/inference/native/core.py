@@ -12,26 +12,25 @@ from typing import Protocol
 
 from services.inference.engine import (
     Delta,
-    End,
     EngineLimits,
     Event,
     Failed,
-    FinishReason,
     GenerationRequest,
-    PromptLogprobs,
     TokenLogprobs,
 )
 from services.inference.native.admission import fault
 from services.inference.native.answers import Answers, Compiled, Compiler
 from services.inference.native.errors import Damage
+from services.inference.native.events import end_event, scores_event
 from services.inference.native.scheduler import Scheduler
 from services.inference.native.sequence import Chunk, Drawn, Sequence
+from services.inference.occupancy import Occupancy
 from services.inference.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 _EXIT_STATUS = 70
 # Steps in a row that are tried again in smaller ones when there is no memory for them.
-_RETRIES = 2
+_RETRIES = 4
 
 
 class StepRunner(Protocol):
@@ -101,6 +100,11 @@ class NativeCore:
     def limits(self) -> EngineLimits:
         """The model's limits."""
         return self._limits
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """Who runs and waits."""
+        return self._scheduler.occupancy
 
     @property
     def idle(self) -> bool:
@@ -223,7 +227,7 @@ class NativeCore:
             if chunk.sequence.ended:
                 continue
             if scored:
-                events.extend(_scored(chunk, scored))
+                events.extend(scores_event(chunk, scored))
             if chunk.samples:
                 chunk.sequence.drawing -= 1
                 events.extend(self._advance(chunk, token, drawn.logprobs.get(place)))
@@ -259,40 +263,16 @@ class NativeCore:
         self._scheduler.done(chunk)
         stopped = token in request.sampling.stop_ids or (matcher is not None and token in matcher.stop_ids)
         if not stopped and request.max_tokens:
-            cached = sequence.cached if len(sequence.output) == 1 else 0
-            yield Delta(request.id, [token], sequence.index, None if logprobs is None else [logprobs], cached)
+            first = len(sequence.output) == 1
+            began = (sequence.cached, sequence.queued) if first else (0, 0.0)
+            yield Delta(request.id, [token], sequence.index, None if logprobs is None else [logprobs], *began)
         if request.n > 1 and sequence.index == 0 and len(sequence.output) == 1:
             self._answers.branch(sequence)
         met = stopped or (matcher is not None and matcher.ended)
         if met or len(sequence.output) >= request.max_tokens:
-            yield _end(sequence, logprobs if stopped else None, met=met)
+            yield end_event(sequence, logprobs if stopped else None, met=met)
             self._answers.end(sequence)
 
     def _fail(self, sequence: Sequence, kind: str) -> Failed:
         self._answers.forget(sequence.request.id)
         return Failed(sequence.request.id, kind, "The engine could not finish this answer.", retryable=True)
-
-
-def _scored(chunk: Chunk, scored: list[TokenLogprobs]) -> Iterator[PromptLogprobs]:
-    sequence = chunk.sequence
-    # Put back while a step was under way, a sequence computes again what that step brings.
-    new = scored[max(0, sequence.scored - chunk.scores.start) :]
-    if new:
-        sequence.scored += len(new)
-        yield PromptLogprobs(sequence.request.id, new)
-
-
-def _end(sequence: Sequence, stop: TokenLogprobs | None, *, met: bool) -> End:
-    request = sequence.request
-    tokens = min(len(sequence.output), request.max_tokens)
-    reason: FinishReason = "stop" if met and tokens else "length"
-    return End(
-        request.id,
-        reason,
-        len(request.prompt_ids),
-        sequence.cached,
-        tokens,
-        sequence.index,
-        sequence.output[-1] if stop is not None and tokens else None,
-        stop if tokens else None,
-    )

@@ -1,13 +1,15 @@
 """Which tokens of which requests the next step computes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from time import monotonic
 
 from services.inference.engine import GenerationRequest
 from services.inference.native.block_manager import BlockManager
 from services.inference.native.fairness import Turns
 from services.inference.native.sequence import Chunk, Matcher, Sequence
 from services.inference.native.tenants import Tenants
+from services.inference.occupancy import Occupancy
 
 _QUANTUM = 256
 _CAUTIOUS_STEPS = 1000
@@ -40,13 +42,20 @@ class Scheduler:
             the running answers waiting.
         max_step_scores: of them, tokens of prompts whose log-probabilities are wanted; None for no other bound. Each
             takes memory for the whole vocabulary.
+        clock: seconds, to tell how long a request has waited.
 
     Raises:
         ValueError: `max_step_tokens` leaves no place for a prompt beside `max_running` answers.
     """
 
     def __init__(
-        self, blocks: BlockManager, *, max_running: int, max_step_tokens: int, max_step_scores: int | None = None
+        self,
+        blocks: BlockManager,
+        *,
+        max_running: int,
+        max_step_tokens: int,
+        max_step_scores: int | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         if not 1 <= max_running < max_step_tokens:
             raise ValueError(f"needs 1 <= max_running ({max_running}) < max_step_tokens ({max_step_tokens})")
@@ -59,11 +68,24 @@ class Scheduler:
         self._turns = Turns(_QUANTUM)
         self._tenants = Tenants()
         self._stood_up: set[Sequence] = set()
+        self._clock = clock
+        self._prefix_queries = self._prefix_hits = 0
 
     @property
     def idle(self) -> bool:
         """Whether nobody runs or waits."""
         return not self._tenants.running and not self._tenants.waiting
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """Who runs and waits, and what is in the cache. May be asked from any thread."""
+        return Occupancy(
+            running=len(self._tenants.running),
+            waiting=len(self._tenants.waiting),
+            cache_usage=1 - self._blocks.free / self._blocks.count,
+            prefix_queries=self._prefix_queries,
+            prefix_hits=self._prefix_hits,
+        )
 
     @property
     def running(self) -> list[Sequence]:
@@ -81,7 +103,7 @@ class Scheduler:
         Raises:
             ValueError: it can never fit the cache, or its id is in use.
         """
-        sequence = Sequence(request, matcher=matcher)
+        sequence = Sequence(request, matcher=matcher, arrived=self._clock())
         if self._blocks.blocks_for(sequence.span) > self._blocks.count:
             raise ValueError(f"{sequence.span} tokens do not fit {self._blocks.count} blocks of {self._blocks.size}")
         if request.id in self._tenants:
@@ -128,7 +150,7 @@ class Scheduler:
         Args:
             now: monotonic seconds, compared with the requests' deadlines.
         """
-        expired = [each for each in self._tenants.waiting.values() if each.cached < 0 and _late(each, now)]
+        expired = [each for each in self._tenants.waiting.values() if each.cached < 0 and each.is_late(now)]
         for sequence in expired:
             self.remove(sequence.id)
         if self._cautious:
@@ -139,7 +161,7 @@ class Scheduler:
         counts: dict[Sequence, int] = {}
         self._decode(counts)
         self._prefill(counts)
-        chunks = [_begin(sequence, count) for sequence, count in counts.items()]
+        chunks = [sequence.begin(count) for sequence, count in counts.items()]
         return Plan(sorted(chunks, key=lambda chunk: chunk.count > 1), expired)
 
     def _decode(self, counts: dict[Sequence, int]) -> None:
@@ -239,7 +261,9 @@ class Scheduler:
         sequence.published = len(shared)
         sequence.computed = len(shared) * size
         if sequence.cached < 0:
-            sequence.cached = sequence.computed
+            sequence.cached, sequence.queued = sequence.computed, self._clock() - sequence.arrived
+            self._prefix_queries += len(sequence.request.prompt_ids)
+            self._prefix_hits += sequence.cached
         sequence.slot = self._free_slots.pop()
         sequence.seatings += 1
         return True
@@ -274,17 +298,3 @@ class Scheduler:
             self._blocks.release(sequence.blocks)
             self._free_slots.append(sequence.slot)
             sequence.blocks, sequence.slot = [], -1
-
-
-def _begin(sequence: Sequence, count: int) -> Chunk:
-    samples = count == sequence.pending
-    scores = sequence.scores(count)
-    chunk = Chunk(sequence, sequence.computed, count, sequence.slot, sequence.seatings, samples, scores)
-    sequence.computed += count
-    sequence.drawing += samples
-    return chunk
-
-
-def _late(sequence: Sequence, now: float) -> bool:
-    deadline = sequence.request.deadline
-    return deadline is not None and now > deadline

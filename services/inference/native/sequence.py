@@ -52,6 +52,8 @@ class Sequence:
         computed: tokens whose keys and values are in the cache, or will be after the steps that are under way.
         drawing: tokens that steps under way will draw.
         cached: prompt tokens that were found in the cache when it first ran; -1 before that.
+        arrived: when it came, in monotonic seconds.
+        queued: how many seconds it had waited when it first ran.
         scored: tokens of the prompt whose successor's log-probability has arrived.
         published: blocks that others may share.
         seatings: how often it was given a slot.
@@ -68,6 +70,8 @@ class Sequence:
     computed: int = 0
     drawing: int = 0
     cached: int = -1
+    arrived: float = 0.0
+    queued: float = 0.0
     scored: int = 0
     published: int = 0
     seatings: int = 0
@@ -111,6 +115,18 @@ class Sequence:
         """Of the next `count` tokens, those whose successor's log-probability is wanted."""
         first = max(self.computed, self.scored)
         return range(first, min(self.computed + count, first + self._unscored(first)))
+
+    def begin(self, count: int) -> "Chunk":
+        """The next so many tokens, which count as computed from now on."""
+        samples = count == self.pending
+        chunk = Chunk(self, self.computed, count, self.slot, self.seatings, samples, self.scores(count))
+        self.computed += count
+        self.drawing += samples
+        return chunk
+
+    def is_late(self, now: float) -> bool:
+        """Whether it should have begun before, in monotonic seconds."""
+        return self.request.deadline is not None and now > self.request.deadline
 
     def _unscored(self, first: int) -> int:
         wanted = self.request.sampling.prompt_logprobs is not None and self.index == 0

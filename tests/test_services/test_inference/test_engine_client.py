@@ -20,6 +20,7 @@ from services.inference.engine import (
 )
 from services.inference.engine_client import EngineClient
 from services.inference.engine_server import EngineServer
+from services.inference.occupancy import Occupancy
 from services.inference.wire import Ready, send
 from tests.generations import heard
 
@@ -35,6 +36,10 @@ class SteppedCore:
         self.running: dict[str, int] = {}
         self.aborted: list[str] = []
         self._emit: Callable[[list[Event]], None] = print
+
+    @property
+    def occupancy(self) -> Occupancy:
+        return Occupancy(running=len(self.running), waiting=3)
 
     def start(self, emit: Callable[[list[Event]], None]) -> None:
         self._emit = emit

@@ -6,6 +6,7 @@ from pathlib import Path
 from services.inference.engine import Failed
 from services.inference.engine_client import EngineClient
 from services.inference.engine_server import EngineServer
+from services.inference.occupancy import Occupancy
 from services.inference.wire import Admitted, Alive, Ready, receive_from_server, send
 from tests.generations import all_heard
 from tests.test_services.test_inference.test_engine_client import LIMITS, SteppedCore, ready, request
@@ -40,6 +41,6 @@ async def test_an_engine_that_has_nothing_to_do_says_that_it_lives(tmp_path: Pat
     reader, writer = await asyncio.open_unix_connection(tmp_path / "engine.sock")
     async with asyncio.timeout(10):
         assert isinstance(await receive_from_server(reader), Ready)
-        assert [await receive_from_server(reader) for _ in range(2)] == [Alive(), Alive()]
+        assert [await receive_from_server(reader) for _ in range(2)] == [Alive(Occupancy(waiting=3))] * 2
     writer.close()
     await server.close()

@@ -73,6 +73,7 @@ class Driven:
             max_running=self.max_running,
             max_step_tokens=self.max_step_tokens,
             max_step_scores=self.max_step_scores,
+            clock=lambda: 0.0,
         )
         limits = EngineLimits(
             model="m", context_window=self.blocks * self.block_size, vocabulary=self.vocabulary, tokenizer=""

@@ -217,3 +217,23 @@ def test_an_id_in_use_is_refused(*, started: bool) -> None:
 def test_bounds_that_could_stall_a_prompt_are_refused() -> None:
     with pytest.raises(ValueError, match="max_step_tokens"):
         scheduler(max_running=8, max_step_tokens=8)
+
+
+def test_what_runs_waits_and_is_found_in_the_cache_is_counted() -> None:
+    clock = [10.0]
+    subject = Scheduler(BlockManager(20, 2), max_running=1, max_step_tokens=8, clock=lambda: clock[0])
+    for name in ("first", "second"):
+        subject.add(request(name, [1, 2, 3, 4, 5], 2))
+    plan = compute(subject)
+    now = subject.occupancy
+    assert (now.running, now.waiting) == (1, 1)
+    assert now.cache_usage == pytest.approx(3 / 20)
+    assert (now.prefix_queries, now.prefix_hits) == (5, 0)
+    assert plan.chunks[0].sequence.queued == 0.0
+    clock[0] = 12.5
+    compute(subject)
+    (second,) = compute(subject).chunks
+    assert second.sequence.queued == 2.5
+    assert (subject.occupancy.prefix_queries, subject.occupancy.prefix_hits) == (10, 4)
+    compute(subject)
+    assert (subject.occupancy.running, subject.occupancy.waiting, subject.occupancy.cache_usage) == (0, 0, 0.0)

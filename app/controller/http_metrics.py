@@ -1,0 +1,30 @@
+"""Requests, counted by route."""
+
+from collections.abc import Mapping
+
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry, Counter
+from starlette.types import Scope
+
+_METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
+
+
+class HttpMetrics:
+    """What was asked and refused. Labels are the service's own words: no caller can make a new one."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "chatglm:http_requests", "Requests that were answered.", ["method", "route", "status"], registry=registry
+        )
+        self._refusals = Counter(
+            "chatglm:refusals", "Requests that were answered with an error.", ["code"], registry=registry
+        )
+
+    def answered(self, scope: Scope, status: int, noted: Mapping[str, object]) -> None:
+        """A request was answered so; `noted` has the error's code, if there was one."""
+        route = scope.get("route")
+        path = route.path_format if isinstance(route, APIRoute) else "none"
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._requests.labels(method, path, status).inc()
+        if "code" in noted:
+            self._refusals.labels(noted["code"]).inc()
