@@ -7,15 +7,21 @@ _SHORTEST, _LONGEST = 1.0, 60.0
 # Lost so often without an answer in between, it is tried with one request before it gets all of them.
 _FLAKY = 2
 _TRIAL_SECONDS = 2.0
+# A long answer must not keep everybody else away.
+_PROVING_SECONDS = 5.0
 
 
 class CircuitBreaker:
     """Passes everything while the engine is there, nothing while it is away.
 
-    An engine that came back from its second loss in a row gets one request at a time, until one was answered.
+    An engine that came back from its second loss in a row gets one request at a time, until one was answered, or has
+    been for some seconds.
 
     Args:
         clock: monotonic seconds.
+
+    Attributes:
+        trial: the one request, while there may be no other.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,7 +30,8 @@ class CircuitBreaker:
         self._away_since = clock()
         self._last_absence = 0.0
         self._losses = 0
-        self._trial: str | None = None
+        self.trial: str | None = None
+        self._tried_at = 0.0
 
     @property
     def retry_after(self) -> float:
@@ -49,25 +56,27 @@ class CircuitBreaker:
         if not self._is_there:
             return
         self._is_there = False
-        self._trial = None
+        self.trial = None
         self._losses += 1
         # Without an answer in between it was never really back.
         if self._losses == 1:
             self._away_since = self._clock()
 
-    def enter(self, request_id: str) -> bool:
-        """Whether this request may be sent to the engine."""
+    def enter(self, request_id: str, *, trial_speaks: bool = False) -> bool:
+        """Whether this request may be sent to the engine; `trial_speaks`: something came of the one on trial."""
         if not self._is_there:
             return False
+        if trial_speaks and self._clock() - self._tried_at >= _PROVING_SECONDS:
+            self._losses, self.trial = 0, None
         if self._losses >= _FLAKY:
-            if self._trial is not None:
+            if self.trial is not None:
                 return False
-            self._trial = request_id
+            self.trial, self._tried_at = request_id, self._clock()
         return True
 
     def leave(self, request_id: str, *, answered: bool) -> None:
         """A request that was sent has ended, or was given up; `answered`: and the engine was there to the end."""
-        if self._trial == request_id:
-            self._trial = None
+        if self.trial == request_id:
+            self.trial = None
         if answered and self._is_there:
             self._losses = 0

@@ -123,7 +123,8 @@ class EngineClient:
 
         Raises EngineOverloaded or EngineUnavailable.
         """
-        if not self._breaker.enter(request.id):
+        trial = self._places.get(self._breaker.trial or "")
+        if not self._breaker.enter(request.id, trial_speaks=trial is not None and trial.answered_well):
             raise self._unavailable()
         place = _Place(request, self._send, Stopwatch(self.times, request.n))
         self._places[request.id] = place

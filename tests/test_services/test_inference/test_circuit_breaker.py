@@ -78,6 +78,18 @@ def test_an_engine_lost_twice_is_tried_with_one_request_at_a_time(breaker: Circu
     assert all([breaker.enter("c"), breaker.enter("d")])
 
 
+def test_a_long_answer_on_trial_keeps_others_away_for_some_seconds_only(breaker: CircuitBreaker, clock: Clock) -> None:
+    breaker.came()
+    lose(breaker, clock, times=2, each=1)
+    assert breaker.enter("a")
+    clock.now += 4
+    assert not breaker.enter("b", trial_speaks=True)
+    clock.now += 2
+    assert not breaker.enter("b", trial_speaks=False)
+    assert breaker.enter("b", trial_speaks=True)
+    assert breaker.enter("c")
+
+
 def test_a_trial_that_the_engine_does_not_outlive_proves_nothing(breaker: CircuitBreaker, clock: Clock) -> None:
     breaker.came()
     lose(breaker, clock, times=2, each=1)
