@@ -44,11 +44,13 @@ from app.controller.http_metrics import HttpMetrics
 from app.controller.metrics_controller import metrics_router
 from app.controller.provided import Provided
 from app.controller.request_id import RequestId
+from app.controller.request_trace import RequestTrace
 from app.engine_metrics import EngineMetrics
 from app.event_loop import EventLoopLag
 from app.metrics import new_registry
 from app.settings import Settings
 from app.storage_metrics import StorageMetrics, transaction_seconds
+from app.tracing import Tracing, tracing_to
 from app.version import NAME, VERSION
 from database.engine import create_engine
 from database.session import Database
@@ -79,6 +81,7 @@ from services.turn_journal import TurnJournal
 from services.turn_log import TurnLog
 from services.turn_metrics import TurnMetrics
 from services.turn_runner import TurnRunner
+from services.turn_trace import NO_TRACER
 from services.turn_watch import TurnWatch
 from services.usage_service import UsageService
 
@@ -113,7 +116,9 @@ class State(TypedDict):
     provided: Provided
 
 
-def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instance: str) -> FastAPI:
+def create_app(
+    settings: Settings, *, secret: bytes, engine_socket: Path, instance: str, tracing: Tracing | None = None
+) -> FastAPI:
     """The application.
 
     Args:
@@ -121,8 +126,9 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         secret: what keys are derived from.
         engine_socket: where the engine listens, or will.
         instance: names this process's leases; no other living process may have the same.
+        tracing: where spans go; None for what the settings say.
     """
-    registry = new_registry()
+    registry, tracing = new_registry(), tracing or tracing_to(settings.otlp_endpoint)
     app = FastAPI(
         title=NAME,
         version=VERSION,
@@ -132,14 +138,16 @@ def create_app(settings: Settings, *, secret: bytes, engine_socket: Path, instan
         redoc_url=None,
         # The original's clients post JSON without a Content-Type header.
         strict_content_type=False,
+        # The framework's own traces have queries and exceptions in them.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lambda app: _serving(
-            app, settings, registry, secret=secret, engine_socket=engine_socket, instance=instance
+            app, settings, registry, tracing, secret=secret, engine_socket=engine_socket, instance=instance
         ),
     )
     _add_routes(app, settings, registry)
     install_handlers(app)
     describe(app)
-    _add_middleware(app, settings, registry)
+    _add_middleware(app, settings, registry, tracing)
     return app
 
 
@@ -150,13 +158,15 @@ def _add_routes(app: FastAPI, settings: Settings, registry: CollectorRegistry) -
         app.include_router(metrics_router(registry, settings.metrics_token.get_secret_value()))
 
 
-def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistry, tracing: Tracing) -> None:
     """The last is the outermost."""
     app.add_middleware(Entrance)
     app.add_middleware(
         BodyLimit, most=settings.max_body_bytes, pause=settings.head_seconds, seconds=settings.body_seconds
     )
     allow_origins(app, settings.origins)
+    if tracing.tracer is not NO_TRACER:
+        app.add_middleware(RequestTrace, tracer=tracing.tracer)
     app.add_middleware(RequestId, metrics=HttpMetrics(registry))
 
 
@@ -165,6 +175,7 @@ async def _serving(
     app: FastAPI,
     settings: Settings,
     registry: CollectorRegistry,
+    tracing: Tracing,
     *,
     secret: bytes,
     engine_socket: Path,
@@ -179,7 +190,7 @@ async def _serving(
     turn_log = TurnLog(database, owner=instance, lease=lease)
     unsettled = SettlementFile(settings.data_dir / "unsettled.journal")
     settlements = SettlementService(turn_log, unsettled)
-    runner = TurnRunner(engine, turn_log, settlements, TurnMetrics(registry))
+    runner = TurnRunner(engine, turn_log, settlements, TurnMetrics(registry), tracing.tracer)
     recovery = RecoveryService(database, turn_log, runner, settlements, lease=lease)
     # A database that is being copied can be served, to be read, and one that is away comes back; both are tried
     # again later. What ended before a crash must not be interrupted, so the file comes first.
@@ -208,6 +219,7 @@ async def _serving(
                 await task
         unsettled.close()
         await database.close()
+        await asyncio.to_thread(tracing.close)
 
 
 def _provided(

@@ -9,7 +9,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.urls import listed_origins
+from app.urls import collector_url, listed_origins
 from database.engine import database_url
 from services.inference.pulse import LONGEST_SILENCE
 
@@ -47,7 +47,9 @@ class Settings(BaseSettings):
         "`https://app.example.com`; `*` for all. Default: none.",
     )
     data_dir: Path = Field(
-        Path("data"), description="Where this service keeps its files: the SQLite database, the secret, the first key."
+        Path("data"),
+        description="Where this service keeps its files: the SQLite database, the secret, the first key, and answers "
+        "that wait for a database that is away.",
     )
     cache_dir: Path = Field(
         default_factory=_cache_dir,
@@ -191,6 +193,9 @@ class Settings(BaseSettings):
         None,
         description="Opens `/metrics` to Prometheus, which sends it as `Authorization: Bearer …`; at least 32 "
         "characters. Default: closed.",
+    )
+    otlp_endpoint: Annotated[str, AfterValidator(collector_url)] | None = Field(
+        None, description="Where OpenTelemetry's collector takes traces: `http://host:4318`. Needs the extra `otel`."
     )
 
     @field_validator("secret", "bootstrap_api_key", "metrics_token")

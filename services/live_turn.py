@@ -68,6 +68,7 @@ class LiveTurn:
         count: how many answers it has.
         cached_tokens: of the prompt, those that were not computed again, once it is known.
         completion_tokens: tokens so far.
+        queue_seconds: how long it waited in the engine, once it is known.
         unheard: set when the turn is to be cancelled: at once when the last listener has left, or as `patience` says.
         patience: for how many seconds it runs on when nobody listens.
         resumable: whether its text is written while it runs, for those who listen elsewhere or later.
@@ -91,6 +92,7 @@ class LiveTurn:
     cached_tokens: int = 0
     completion_tokens: int = 0
     first_token_at: datetime | None = None
+    queue_seconds: float = 0.0
     unheard: Notice = field(default_factory=Notice)
     patience: float = 0.0
     resumable: bool = False

@@ -56,6 +56,7 @@ class TurnReading:
             if turn.first_token_at is None:
                 turn.first_token_at = now()
                 turn.cached_tokens = event.cached_tokens
+                turn.queue_seconds = event.queue_seconds
             turn.completion_tokens += len(event.token_ids)
             choice = self._choices[event.index]
             turn.append(choice.push(event))

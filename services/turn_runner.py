@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from opentelemetry.trace import Tracer
 from structlog.contextvars import bind_contextvars
 
 from app.common.errors import AppError, GenerationFailed, OutcomeUnknown, Unavailable
@@ -19,6 +20,7 @@ from services.turn_log import TurnLog
 from services.turn_metrics import TurnMetrics
 from services.turn_opening import TurnOpening
 from services.turn_reading import TurnReading, stopping, usage_so_far
+from services.turn_trace import NO_TRACER, TurnTrace
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +43,14 @@ class TurnRunner:
     """
 
     def __init__(
-        self, engine: Engine, turn_log: TurnLog, settlements: SettlementService, metrics: TurnMetrics | None = None
+        self,
+        engine: Engine,
+        turn_log: TurnLog,
+        settlements: SettlementService,
+        metrics: TurnMetrics | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
+        self._tracer = tracer
         self._engine = engine
         self._log = turn_log
         self._settlements = settlements
@@ -101,15 +109,18 @@ class TurnRunner:
         await asyncio.gather(*tasks)
 
     async def _run(self, plan: TurnPlan, accepted: asyncio.Future[None]) -> None:
-        end = None
+        end, trace = None, TurnTrace(self._tracer, plan.opening.model, plan.request)
         try:
             async with self._engine.admit(plan.request) as generation:
-                await self._log.open(plan.turn, plan.opening)
+                with trace.part("begin turn"):
+                    await self._log.open(plan.turn, plan.opening)
                 accepted.set_result(None)
-                end = await TurnReading(plan.turn, plan.choices).end(generation)
+                with trace.part("generate"):
+                    end = await TurnReading(plan.turn, plan.choices).end(generation)
         except Exception as error:
             if not accepted.done():
                 accepted.set_exception(_refusal(error))
+                trace.refused(_refusal(error))
                 if isinstance(error, OutcomeUnknown):
                     await self._take_back(plan, error)
                 return
@@ -117,7 +128,9 @@ class TurnRunner:
             log.exception("a turn broke")
         failure = GenerationFailed("The answer could not be made.")
         end = end or TurnEnd(status=TurnStatus.FAILED, usage=usage_so_far(plan.turn), error=failure)
-        end = await self._settle(plan, end)
+        with trace.part("end turn"):
+            end = await self._settle(plan, end)
+        trace.ended(plan.turn, end)
         seconds = (now() - plan.turn.created_at).total_seconds()
         self._metrics.ended(plan.opening.model, end, seconds)
         plan.turn.end(end)

@@ -57,7 +57,11 @@ class PostgresProxy:
         if self.mode == "refuse":
             _abort(writer)
             return
-        server_reader, server_writer = await asyncio.open_unix_connection(self._server)
+        try:
+            server_reader, server_writer = await asyncio.open_unix_connection(self._server)
+        except OSError:
+            _abort(writer)
+            return
         writers = writer, server_writer
         self._connections.add(writers)
         try:

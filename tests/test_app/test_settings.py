@@ -54,6 +54,7 @@ def test_an_unknown_name_is_an_error_wherever_it_stands(monkeypatch: pytest.Monk
         ("PORT", "70000"),
         ("ROOT_PATH", "api/"),
         ("SCRIPTED_RATE", "nan"),
+        ("OTLP_ENDPOINT", "collector:4318"),
         ("METRICS_TOKEN", "x" * 31),
     ],
 )
@@ -69,6 +70,14 @@ def test_a_bad_value_is_named_but_never_repeated(monkeypatch: pytest.MonkeyPatch
 def test_postgresql_needs_a_secret_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHATGLM_DATABASE_URL", "postgresql://localhost/x")
     with pytest.raises(SettingsError, match="CHATGLM_SECRET"):
+        load_settings()
+
+
+def test_traces_are_refused_where_nothing_could_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATGLM_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    assert load_settings().otlp_endpoint == "http://127.0.0.1:4318"
+    monkeypatch.setattr("app.urls.find_spec", lambda _name: None)
+    with pytest.raises(SettingsError, match=r"CHATGLM_OTLP_ENDPOINT.*\[otel\]"):
         load_settings()
 
 

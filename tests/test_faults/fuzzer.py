@@ -5,7 +5,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["app.controller", "schemas", "services", "tools.data_migration"]):
+with atheris.instrument_imports(
+    include=["app.controller", "app.http_protocol", "app.request_head", "schemas", "services", "tools.data_migration"]
+):
     from tests.test_faults.hostile_parsers import PARSERS
 
 # Seconds that one input may take; a busy machine is no defect.

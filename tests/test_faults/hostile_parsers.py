@@ -42,6 +42,7 @@ from services.inference.tool import Tool
 from services.inference.wire import WireError, receive_from_client, receive_from_server
 from services.key_token import Peppers, display_prefix, make_key, may_exist
 from services.stream_access import StreamAccess
+from tests.test_faults.hostile_http import http
 from tools.data_migration import import_command
 from tools.data_migration.import_command import Format
 
@@ -214,7 +215,16 @@ _ASKED = [{"role": "user", "content": "hi"}]
 _TOOL = {"type": "function", "function": {"name": "weather", "parameters": _SCHEMA, "strict": True}}
 _NODE = {"message": {"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["hi"]}}, "parent": None}
 _CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+_HEAD = b"POST / HTTP/1.1\r\nHost: here\r\n"
 PARSERS = {
+    "HTTP": Parser(
+        http,
+        (
+            _HEAD + b"Content-Length: 2\r\n\r\nhi" + _HEAD + b"\r\n",
+            _HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx: y\r\n\r\n",
+            _HEAD + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n",
+        ),
+    ),
     "new message": Parser(
         partial(body, schema=NewMessage),
         (_json({"prompt": "hi", "max_tokens": 5, "history": _ASKED, "stream": True, "user": "me", "top_p": 0.5}),),

@@ -67,7 +67,7 @@ async def audited(url: str, attempts: Sequence[Attempt]) -> Ledger:
         await _check_conversations(connection, ledger)
         await _check_usage(connection, ledger)
         await _check_limits(connection, ledger)
-    await _verify(url)
+    await verified(url)
     return ledger
 
 
@@ -164,7 +164,7 @@ def _tokens(turns: Sequence[Row[Any]]) -> int:
     return sum(turn.prompt_tokens + turn.completion_tokens for turn in turns)
 
 
-async def _verify(url: str) -> None:
+async def verified(url: str) -> None:
     """The operator's own command finds nothing either."""
     engine = create_engine(url, pool_size=2)
     dialect = engine.dialect.name

@@ -16,7 +16,7 @@ from tests.test_faults.callers import Caller
 
 NEW_MESSAGE = "/chat/new/message/"
 _WORDS = ["word", "你好", "👩‍👩‍👧", "naïve", "0", "\n", "a longer one, with a comma", "🏳️‍🌈"]
-_RATES = [60, 200, 1000]
+_RATES = [100, 300, 1000]
 _LONGEST_CONVERSATION = 4
 # Longer than anything takes that is well.
 _TIMEOUT = 60.0
@@ -27,6 +27,7 @@ class Load:
 
     def __init__(self, url: str, callers: Sequence[Caller], chance: random.Random) -> None:
         """One client for each of `callers`, in which a key may occur more than once."""
+        self.callers = callers
         self.attempts: list[Attempt] = []
         self._clients = [_Client(url, caller, random.Random(chance.random()), self.attempts) for caller in callers]
 
@@ -85,7 +86,7 @@ class _Client:
                     await asyncio.sleep(self._chance.uniform(0.1, 0.6))
 
     def _attempt(self, **fields: Any) -> Attempt:
-        said = f"{new_id()} " + " ".join(self._chance.choices(_WORDS, k=self._chance.randrange(30)))
+        said = f"{new_id()} " + " ".join(self._chance.choices(_WORDS, k=self._chance.randrange(20)))
         given = {"rate": self._chance.choice(_RATES), **{name: one for name, one in fields.items() if one is not None}}
         caller = self._caller
         return Attempt(tenant_id=caller.tenant_id, key_id=caller.key_id, prompt=script(said, **given), said=said)

@@ -54,6 +54,7 @@ async def test_nothing_is_lost_whatever_is_killed(
         await kill(service, killable_database.url, victims, chance, tell)
 
 
+@pytest.mark.timeout(300)
 async def test_nothing_is_lost_in_a_round_of_chaos(
     killable_database: KillableDatabase, tmp_path: Path, chance: random.Random, tell: Tell
 ) -> None:

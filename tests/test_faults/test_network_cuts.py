@@ -19,7 +19,7 @@ from tests.test_faults.rounds import conclude, survive
 # A lease, the time between two looks for expired ones, and a statement that nobody answers.
 _RECOVERED_SECONDS = 30.0 + 10.0 + 20.0
 # Of the kills that are asked for: a cut of the network needs no restart, but most of them teach the same.
-_PART = 5
+_PART = 10
 _LONGEST_FAULT = 3.0
 
 
