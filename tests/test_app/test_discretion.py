@@ -13,6 +13,7 @@ from tests.service import NEW_MESSAGE
 from tests.test_controller.test_routes import IDS, routes
 
 SECRET = "marked-service-secret-of-forty-characters"
+METRICS = "marked-token of the metrics, long enough"
 SAID, ANSWERED, LABEL, USER = "marked-prompt", "marked-answer", "marked-label", "marked-user"
 WRONG = "marked-wrong-key-of-forty-characters-or-so"
 HEADERS = {"Idempotency-Key": "marked-idempotency", "Cookie": "marked-cookie=1", "x-other": "marked-header"}
@@ -60,7 +61,8 @@ def drive(service: ServiceProcess, administrator: str, ids: dict[str, str]) -> l
 
 def test_logs_and_errors_tell_no_secret_and_nothing_that_was_said(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    env = environment(tmp_path, bootstrap_api_key=KEY, secret=SECRET, log_level="debug", scripted_rate=100_000)
+    settings = {"log_level": "debug", "metrics_token": METRICS}
+    env = environment(tmp_path, bootstrap_api_key=KEY, secret=SECRET, scripted_rate=100_000, **settings)
     with started_service(env, log) as service:
         made = service.client.post(NEW_MESSAGE, json={"prompt": script(ANSWERED), "background": True}).json()
         stored = service.client.post(CHAT, json=asking(script(ANSWERED) + SAID, store=True)).json()
@@ -78,10 +80,12 @@ def test_logs_and_errors_tell_no_secret_and_nothing_that_was_said(tmp_path: Path
         for fault in ("crash_after", "fail_after"):
             service.wait_until_ready()
             service.client.post(NEW_MESSAGE, json={"prompt": script(SAID, **{fault: 1})})
-        metrics = service.client.get("/metrics").text
+        metrics = service.client.get("/metrics", headers={"Authorization": f"Bearer {METRICS}"}).text
         service.process.terminate()
         assert service.process.wait(60) == 0
     written = log.read_text() + metrics
+    assert "chatglm:refusals_total" in metrics
+    assert METRICS not in written
     assert "POST" in written, "the log has something to tell at all"
     assert len(errors) > 100
     for told in (written, *errors):

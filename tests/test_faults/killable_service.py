@@ -39,7 +39,7 @@ ON_POSTGRES = tuple(Victim)
 
 
 class KillableService:
-    """One service on one port; whatever of it was killed runs again after `restore`."""
+    """One service on one port; whatever of it was killed runs again after `survive`."""
 
     def __init__(self, env: dict[str, str], log: Path, postgres: PostgresServer | None) -> None:
         self.url = f"http://127.0.0.1:{env['CHATGLM_PORT']}"
