@@ -124,7 +124,7 @@ async def started(
     url: str, postgres: PostgresServer | None, directory: Path, **settings: Any
 ) -> AsyncIterator[KillableService]:
     """The service on this database, with the scripted engine and places for a few; ended at the end."""
-    few = {"database_pool": 5, "max_running": 8, "max_queued": 2, "shutdown_seconds": 2, "log_level": "warning"}
+    few = {"database_pool": 5, "max_running": 8, "max_queued": 2, "shutdown_seconds": 1, "log_level": "warning"}
     env = environment(directory, database_url=url, secret=SECRET, **few | settings)
     service = KillableService(env, directory / "log", postgres)
     try:
