@@ -16,12 +16,14 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median, quantiles
 
 from benchmarks import processes
 from benchmarks.direct_side import DirectSide, engine_limits
 from benchmarks.gateway_database import commit_ms, prepare, wait_for_statistics
 from benchmarks.http_side import HttpSide
+from benchmarks.litellm_proxy import compare
 from benchmarks.load import Clients, Question, Round
 from benchmarks.service_under_test import CannotStart, ServiceUnderTest, started
 from services.inference.codec import Codecs
@@ -75,6 +77,14 @@ def main() -> int:
         ):
             asyncio.run(prepare(service.database_url, arguments.fill))
             levels = _measure(arguments, service, clients)
+            if arguments.litellm is not None:
+                compare(
+                    arguments.litellm,
+                    clients,
+                    arguments.concurrency,
+                    requests=arguments.requests,
+                    rounds=arguments.rounds,
+                )
     except (CannotStart, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -93,6 +103,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=0.0, help="seconds until the engine answers")
     parser.add_argument("--requests", type=int, default=500, help="in a round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--litellm", type=Path, help="executable of LiteLLM's proxy, to be measured in the same run")
     parsed = parser.parse_args()
     if parsed.fill and not (parsed.database_url or "").startswith("postgres"):
         parser.error("--fill needs PostgreSQL")

@@ -1,4 +1,4 @@
-"""The service over HTTP: streamed `/chat/new/message/` requests on kept connections.
+"""The service over HTTP, or what has the same API: streamed requests on kept connections.
 
 A protocol on bare asyncio with httptools, not an HTTP library: see `benchmarks/RESULTS.md` for what each costs a token.
 """
@@ -17,6 +17,7 @@ import msgspec
 from benchmarks.load import Answer, Ask, Question
 
 PATH = "/chat/new/message/"
+_COMPLETIONS = "/v1/chat/completions"
 _LONGEST_ERROR = 200
 
 
@@ -28,11 +29,13 @@ class HttpSide:
         url: of the service, with its path prefix if it has one.
         key: an API key.
         timeout: seconds for a whole answer.
+        model: asks this one at `/v1/chat/completions`; None asks at `/chat/new/message/`.
     """
 
     url: str
     key: str
     timeout: float
+    model: str | None = None
 
     @asynccontextmanager
     async def streams(self, count: int) -> AsyncIterator[list[Ask]]:
@@ -103,6 +106,14 @@ class EventReader:
             self.done.set_result(None)
 
 
+class _ChunkReader(EventReader):
+    """Of `/v1/chat/completions`, whose last event is [DONE]; how many tokens there were is not looked at."""
+
+    def _read_last_event(self) -> None:
+        if self._last != b"data: [DONE]":
+            self.answer.error = "the stream ended without [DONE]"
+
+
 class _Connection(asyncio.Protocol):
     """One connection, for one question after the other; opened again when the service has closed it."""
 
@@ -127,7 +138,7 @@ class _Connection(asyncio.Protocol):
         except OSError as error:
             at = time.monotonic()
             return Answer(started=at, ended=at, error=f"no connection: {error}")
-        self._reader = EventReader()
+        self._reader = EventReader() if self._side.model is None else _ChunkReader()
         transport.write(message)
         try:
             async with asyncio.timeout(self._side.timeout):
@@ -157,16 +168,16 @@ class _Connection(asyncio.Protocol):
             self._reader.fail("the connection was lost before the end" + (f": {error}" if error else ""))
 
     def _message(self, question: Question) -> bytes:
-        body = msgspec.json.encode(
-            {
-                "prompt": question.prompt,
-                "max_tokens": question.max_tokens,
-                "temperature": question.temperature,
-                "stream": True,
-            }
-        )
+        model = self._side.model
+        asked: dict[str, Any] = {"max_tokens": question.max_tokens, "temperature": question.temperature, "stream": True}
+        if model is None:
+            asked["prompt"] = question.prompt
+        else:
+            asked |= {"model": model, "messages": [{"role": "user", "content": question.prompt}]}
+        body = msgspec.json.encode(asked)
+        path = self._address.path.rstrip("/") + (PATH if model is None else _COMPLETIONS)
         head = (
-            f"POST {self._address.path.rstrip('/')}{PATH} HTTP/1.1\r\nHost: {self._address.netloc}\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: {self._address.netloc}\r\n"
             f"Authorization: Bearer {self._side.key}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )

@@ -7,6 +7,8 @@ _SHORTEST, _LONGEST = 1.0, 60.0
 # Lost so often without an answer in between, it is tried with one request before it gets all of them.
 _FLAKY = 2
 _TRIAL_SECONDS = 2.0
+# There for so long, it was not lost again but anew: as its supervisor sees it.
+_STEADY_SECONDS = 60.0
 # A long answer must not keep everybody else away.
 _PROVING_SECONDS = 5.0
 
@@ -27,7 +29,7 @@ class CircuitBreaker:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._is_there = False
-        self._away_since = clock()
+        self._away_since = self._came_at = clock()
         self._last_absence = 0.0
         self._losses = 0
         self.trial: str | None = None
@@ -49,7 +51,8 @@ class CircuitBreaker:
         """The engine can answer."""
         if not self._is_there:
             self._is_there = True
-            self._last_absence = self._clock() - self._away_since
+            self._came_at = self._clock()
+            self._last_absence = self._came_at - self._away_since
 
     def lost(self) -> None:
         """The engine cannot answer any more, or still not."""
@@ -57,10 +60,11 @@ class CircuitBreaker:
             return
         self._is_there = False
         self.trial = None
-        self._losses += 1
+        now = self._clock()
+        self._losses = 1 if now - self._came_at > _STEADY_SECONDS else self._losses + 1
         # Without an answer in between it was never really back.
         if self._losses == 1:
-            self._away_since = self._clock()
+            self._away_since = now
 
     def enter(self, request_id: str, *, trial_speaks: bool = False) -> bool:
         """Whether this request may be sent to the engine; `trial_speaks`: something came of the one on trial."""

@@ -115,6 +115,19 @@ def test_losses_in_a_row_count_as_one_absence_and_an_answer_ends_it(breaker: Cir
     assert breaker.retry_after == 15
 
 
+def test_an_engine_that_was_there_for_long_is_lost_anew_even_if_nobody_asked_it(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    breaker.came()
+    for _ in range(3):
+        clock.now += 3600
+        lose(breaker, clock, times=1, each=1)
+    assert all([breaker.enter("a"), breaker.enter("b")])
+    clock.now += 3600
+    breaker.lost()
+    assert breaker.retry_after == 1
+
+
 def test_who_was_not_lost_before_it_came_is_not_flaky(breaker: CircuitBreaker) -> None:
     for _ in range(3):
         breaker.lost()
