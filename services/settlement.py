@@ -92,7 +92,8 @@ def settlement(turn: LiveTurn, opening: TurnOpening, end: TurnEnd) -> Settlement
         model=opening.model,
         conversation_id=turn.conversation_id,
         status=end.status,
-        text=text,
+        # It may wait in a file, which holds no more than the rows would.
+        text=text if opening.keeps_text else "",
         finish_reason=end.finish_reason,
         error=end.error.code if end.error is not None and end.status == TurnStatus.FAILED else None,
         usage=end.usage,

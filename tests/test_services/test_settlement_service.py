@@ -19,7 +19,7 @@ from services.settlement_service import SettlementService
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
 from tests.limited import begin, limit, limit_row
-from tests.turns import an_end, an_opening
+from tests.turns import a_live_turn, an_end, an_opening
 
 
 class UnsteadyLog(TurnLog):
@@ -46,11 +46,11 @@ class Settling:
 
     def __init__(self, database: Database, path: Path) -> None:
         self.log = UnsteadyLog(database)
-        self._path = path
+        self.path = path
         self.start()
 
     def start(self, patience: float = 0.2) -> None:
-        self.file = SettlementFile(self._path)
+        self.file = SettlementFile(self.path)
         self.service = SettlementService(self.log, self.file, patience=patience)
 
 
@@ -110,6 +110,17 @@ async def test_what_can_never_be_written_is_not_tried_again_nor_kept(settling: S
     with pytest.raises(IntegrityError):
         await settling.service.settle(await _begun(settling, tenants))
     assert (len(settling.log.before), settling.service.depth, settling.service.lost) == (1, 0, 1)
+
+
+async def test_what_is_not_to_be_kept_is_in_no_file_either(settling: Settling, tenants: TwoTenants) -> None:
+    turn, unkept = a_live_turn(text="a secret answer"), an_opening(tenants.ours, keeps_text=False)
+    turn.conversation_id = None
+    await settling.log.open(turn, unkept)
+    settling.log.away = True
+    with pytest.raises(DatabaseUnavailable):
+        await settling.service.settle(settlement(turn, unkept, an_end(finish_reasons=("stop",))))
+    assert settling.service.depth == 1
+    assert "secret" not in settling.path.read_text(encoding="utf-8")
 
 
 async def test_a_turn_given_up_is_not_kept(database: Database, tenants: TwoTenants, settling: Settling) -> None:
