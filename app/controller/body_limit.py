@@ -45,8 +45,9 @@ class BodyLimit:
         await self.app(scope, read_already, send)
 
     def _check(self, headers: Headers) -> None:
-        announced = headers.get("content-length", "0")
-        if announced.isdecimal() and int(announced) > self.most:
+        # Without leading zeros, of which there may be more than Python makes a number of.
+        announced = headers.get("content-length", "0").lstrip("0")
+        if announced.isdecimal() and (len(announced) > len(str(self.most)) or int(announced) > self.most):
             raise self._too_large()
         if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
             raise UnsupportedEncoding("The body is compressed; send it as it is, without Content-Encoding.")

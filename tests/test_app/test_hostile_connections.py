@@ -97,6 +97,12 @@ async def test_large_headers_are_refused(service: Service, lines: list[bytes]) -
     assert await told(service, head(service, *lines)) == (431, "headers_too_large")
 
 
+async def test_a_length_with_more_zeros_than_python_reads_is_a_length(service: Service) -> None:
+    async with connected(service) as (reader, writer):
+        writer.write(head(service, b"Content-Length: %05000d" % len(BODY)) + BODY)
+        assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+
+
 async def test_a_header_that_never_ends_is_refused(service: Service) -> None:
     assert await told(service, head(service)[:-2] + b"x: ", *[b"y" * 60_000] * 20) == (431, "headers_too_large")
 
