@@ -66,7 +66,8 @@ def _told(scope: Scope, status: int, seconds: float) -> dict[str, object]:
     return {
         "client": client[0] if client else None,
         "method": scope["method"],
-        "path": scope["path"],
+        # As it was sent: decoded, it may hold what a terminal takes for a command.
+        "path": scope["raw_path"].decode("ascii", "backslashreplace"),
         "status": status,
         "duration_ms": round(seconds * 1000, 1),
     }
