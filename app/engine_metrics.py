@@ -27,6 +27,7 @@ class EngineMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Everything, as it is now."""
         yield GaugeMetricFamily(PREFIX + "engine_ready", "Whether the engine can answer.", float(self._engine.is_ready))
+        yield CounterMetricFamily(PREFIX + "engine_losses", "How often a ready engine was lost.", self._engine.losses)
         with suppress(EngineUnavailable):
             yield from self._of([self._chat.model])
 

@@ -36,7 +36,10 @@ class TurnMetrics:
         model = ["model_name"]
         self._prompt_tokens = Counter("chatglm:prompt_tokens", "Tokens of prompts.", model, registry=registry)
         self._success = Counter(
-            "chatglm:request_success", "Turns that ended well.", [*model, "finished_reason"], registry=registry
+            "chatglm:request_success",
+            "Answers of turns that ended well.",
+            [*model, "finished_reason"],
+            registry=registry,
         )
         self._turns = Counter("chatglm:turns", "Turns that ended, and how.", [*model, "status"], registry=registry)
         self._latency = Histogram(

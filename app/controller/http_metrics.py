@@ -17,7 +17,7 @@ class HttpMetrics:
             "chatglm:http_requests", "Requests that were answered.", ["method", "route", "status"], registry=registry
         )
         self._refusals = Counter(
-            "chatglm:refusals", "Requests that were answered with an error.", ["code"], registry=registry
+            "chatglm:refusals", "Requests that came through and got an error.", ["code"], registry=registry
         )
 
     def answered(self, scope: Scope, status: int, noted: Mapping[str, object]) -> None:

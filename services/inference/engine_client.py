@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
+from msgspec.structs import replace
+
 from services.inference.circuit_breaker import CircuitBreaker
 from services.inference.engine import (
     End,
@@ -51,12 +53,14 @@ class EngineClient:
 
     Attributes:
         occupancy: what the engine was doing a moment ago; nothing while it is not there.
+        losses: how often it was lost while it was ready.
         times: of this process's generations.
     """
 
     def __init__(self, path: Path, *, silence: float = LONGEST_SILENCE) -> None:
         """`silence`: seconds without a word after which the engine counts as lost."""
         self.occupancy = Occupancy()
+        self.losses = 0
         self.times = GenerationTimes()
         self._path = path
         self._silence = silence
@@ -176,8 +180,10 @@ class EngineClient:
                 place.push(event)
 
     def _disconnected(self) -> None:
+        self.losses += self._ready
         self._ready = False
-        self.occupancy = Occupancy()
+        # What it has counted stays: a counter that falls would be taken for one that began anew.
+        self.occupancy = replace(self.occupancy, running=0, waiting=0, cache_usage=0.0)
         self._breaker.lost()
         self._detail = "The engine is restarting."
         if self._writer is not None:

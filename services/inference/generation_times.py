@@ -34,7 +34,7 @@ class GenerationTimes:
 class Stopwatch:
     """Takes the times of one generation."""
 
-    __slots__ = ("_asked", "_first", "_last", "_times", "started")
+    __slots__ = ("_asked", "_first", "_last", "_open", "_times", "started")
 
     def __init__(self, times: GenerationTimes, answers: int) -> None:
         """`answers`: how many the generation has."""
@@ -42,6 +42,7 @@ class Stopwatch:
         self._asked = self.started = monotonic()
         self._first = 0.0
         self._last = [0.0] * answers
+        self._open = answers
 
     def hear(self, event: Event, at: float) -> None:
         """Take note of an event that came at this time, in monotonic seconds. Called for every token."""
@@ -53,8 +54,10 @@ class Stopwatch:
             elif not self._first:
                 self._begin(event, at)
             last[event.index] = at
-        elif isinstance(event, End) and self._first and event.index == 0:
-            self._times.decode.observe(at - self._first)
+        elif isinstance(event, End):
+            self._open -= 1
+            if self._open == 0 and self._first:
+                self._times.decode.observe(at - self._first)
 
     def _begin(self, first: Delta, at: float) -> None:
         self._first = at

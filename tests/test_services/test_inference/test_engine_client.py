@@ -194,6 +194,7 @@ async def test_a_server_that_dies_fails_what_runs_and_refuses_what_comes(served:
         assert isinstance(failed, Failed)
         assert (failed.kind, failed.retryable) == ("engine_lost", True)
     assert not (await client.health()).ready
+    assert client.losses == 1
     with pytest.raises(EngineUnavailable):
         async with client.admit(request("b")):
             pass
