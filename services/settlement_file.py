@@ -28,6 +28,7 @@ class SettlementFile:
         """Raises OSError if the file can be neither read nor made."""
         self._path = path
         # It holds what was said: no other user of the machine may read it.
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._writing = asyncio.Lock()
         self._waiting: dict[str, Settlement] = {}
