@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,14 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from statistics import median, quantiles
 
 from benchmarks.http_side import HttpSide
 from benchmarks.load import Clients, Question, Round
 from benchmarks.processes import cpu_seconds
-from benchmarks.service_under_test import CannotStart
+from benchmarks.service_under_test import CannotStart, answers, free_port
 
 _START_SECONDS = 120.0
 _MODEL = "free"
@@ -80,7 +78,7 @@ def _line(level: int, there: list[Round], direct: list[Round], each_ms: float) -
 
 @contextmanager
 def _running_proxy(executable: Path) -> Iterator[Proxy]:
-    port, upstream, key = _free_port(), _free_port(), f"sk-{secrets.token_hex(16)}"
+    port, upstream, key = free_port(), free_port(), f"sk-{secrets.token_hex(16)}"
     behind = f"http://127.0.0.1:{upstream}"
     model = {"model": f"openai/{_MODEL}", "api_base": f"{behind}/v1", "api_key": "none"}
     wanted = {
@@ -113,24 +111,7 @@ def _running_proxy(executable: Path) -> Iterator[Proxy]:
 
 def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     give_up = time.monotonic() + _START_SECONDS
-    while not _answers(port):
+    while not answers(port, "/health/liveliness"):
         if process.poll() is not None or time.monotonic() > give_up:
             raise CannotStart("LiteLLM does not start:\n" + log.read_text(errors="replace")[-2000:])
         time.sleep(0.2)
-
-
-def _answers(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", "/health/liveliness")
-        return connection.getresponse().status == 200
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -57,7 +57,7 @@ def started(
     """
     with tempfile.TemporaryDirectory(prefix="chatglm-benchmark-") as name, ExitStack() as stack:
         directory = Path(name)
-        log, path, port = directory / "log", directory / "engine.sock", _free_port()
+        log, path, port = directory / "log", directory / "engine.sock", free_port()
         made = key or secrets.token_urlsafe(32)
         settings = {
             "port": port,
@@ -93,7 +93,8 @@ def _environment(settings: dict[str, object]) -> dict[str, str]:
     return inherited | ours | {"PYTHONPATH": found}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -136,7 +137,7 @@ def _running(
 
 def _wait_until_ready(port: int, processes: Sequence[subprocess.Popen[bytes]], log: Path) -> None:
     give_up = time.monotonic() + _START_SECONDS
-    while not _is_ready(port):
+    while not answers(port, "/readyz"):
         if any(process.poll() is not None for process in processes):
             raise CannotStart(f"The engine or the service has stopped.\n{_tail(log)}")
         if time.monotonic() > give_up:
@@ -144,10 +145,11 @@ def _wait_until_ready(port: int, processes: Sequence[subprocess.Popen[bytes]], l
         time.sleep(0.1)
 
 
-def _is_ready(port: int) -> bool:
+def answers(port: int, path: str) -> bool:
+    """Whether this path is answered well."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
