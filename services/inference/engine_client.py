@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from services.inference.circuit_breaker import CircuitBreaker
 from services.inference.engine import (
+    Delta,
     End,
     EngineLimits,
     EngineOverloaded,
@@ -20,9 +21,10 @@ from services.inference.engine import (
     GenerationRequest,
     Health,
 )
+from services.inference.engine_link import EngineLink
 from services.inference.generation_times import GenerationTimes, Stopwatch
 from services.inference.occupancy import Occupancy
-from services.inference.pulse import LONGEST_SILENCE, Pulse
+from services.inference.pulse import LONGEST_SILENCE
 from services.inference.wire import (
     Abort,
     Admit,
@@ -36,8 +38,6 @@ from services.inference.wire import (
     ToClient,
     ToServer,
     WireError,
-    receive_from_server,
-    send,
 )
 
 _RECONNECT_SECONDS = 0.2
@@ -64,7 +64,7 @@ class EngineClient:
         self.times = GenerationTimes()
         self._path = path
         self._silence = silence
-        self._writer: asyncio.StreamWriter | None = None
+        self._link: EngineLink | None = None
         self._limits: EngineLimits | None = None
         self._ready = False
         self._breaker = CircuitBreaker()
@@ -90,36 +90,22 @@ class EngineClient:
     async def run(self) -> None:
         """Connect, and connect again whenever the connection is lost, until cancelled."""
         while True:
+            self._link = EngineLink(self._handle, self._silence)
             try:
-                reader, self._writer = await asyncio.open_unix_connection(self._path)
+                await self._link.connect(self._path)
             except OSError:
-                await asyncio.sleep(_RECONNECT_SECONDS)
-                continue
-            try:
-                await self._listen(reader, self._writer.transport)
-            except WireError:
-                log.warning("the connection to the engine is lost")
-            except Exception:
-                # Without this task nobody would ever be answered again.
-                log.exception("the engine says what this process does not understand")
-            finally:
-                self._disconnected()
+                pass
+            else:
+                try:
+                    await self._link.lost()
+                except WireError:
+                    log.warning("the connection to the engine is lost")
+                except Exception:
+                    # Without this task nobody would ever be answered again.
+                    log.exception("the engine says what this process does not understand")
+                finally:
+                    self._disconnected()
             await asyncio.sleep(_RECONNECT_SECONDS)
-
-    async def _listen(self, reader: asyncio.StreamReader, transport: asyncio.WriteTransport) -> None:
-        pulse = Pulse(self._silence)
-        watching = asyncio.create_task(self._watch(pulse, transport))
-        try:
-            while True:
-                self._handle(await receive_from_server(reader))
-                pulse.beat()
-        finally:
-            watching.cancel()
-
-    async def _watch(self, pulse: Pulse, transport: asyncio.WriteTransport) -> None:
-        await pulse.stopped()
-        log.error("the engine has not said a word for %g s; it counts as lost", self._silence)
-        transport.abort()
 
     @asynccontextmanager
     async def admit(self, request: GenerationRequest) -> AsyncIterator["_Place"]:
@@ -147,11 +133,8 @@ class EngineClient:
         return EngineUnavailable(detail, self._breaker.retry_after)
 
     def _send(self, message: ToServer) -> None:
-        if self._writer is None or self._writer.transport.is_closing():
-            return
-        # Lost this very moment: the reader, too, is about to learn of it, and tells everybody.
-        with suppress(RuntimeError, OSError):
-            send(self._writer, message)
+        if self._link is not None:
+            self._link.send(message)
 
     def _handle(self, message: ToClient) -> None:
         match message:
@@ -186,9 +169,9 @@ class EngineClient:
         self.occupancy = replace(self.occupancy, running=0, waiting=0, cache_usage=0.0)
         self._breaker.lost()
         self._detail = "The engine is restarting."
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._link is not None:
+            self._link.close()
+            self._link = None
         for place in self._places.values():
             place.refuse(self._unavailable())
             place.push(Failed(place.id, "engine_lost", "The engine stopped before the end; try again.", retryable=True))
@@ -239,8 +222,9 @@ class _Place:
     def push(self, event: Event) -> None:
         if self.ended:
             return
-        self._answers -= isinstance(event, End)
-        self.ended = self._answers == 0 or isinstance(event, Failed)
+        if not isinstance(event, Delta):
+            self._answers -= isinstance(event, End)
+            self.ended = self._answers == 0 or isinstance(event, Failed)
         self._last = event
         if self._hear is not None:
             self._hear(event)

@@ -24,8 +24,8 @@ from services.inference.wire import (
     ToClient,
     ToServer,
     WireError,
+    frame,
     receive_from_client,
-    send,
 )
 
 _LARGEST_BACKLOG = 64 * 1024 * 1024
@@ -54,7 +54,7 @@ class _Connection:
             log.error("an API process does not read its events; its connection is closed")
             self.writer.transport.abort()
             return
-        send(self.writer, message)
+        self.writer.write(frame(message))
 
 
 class EngineServer:

@@ -7,7 +7,8 @@ is Alive.
 
 import asyncio
 import struct
-from typing import TypeVar
+from collections.abc import Iterator
+from typing import Generic, TypeVar
 
 from msgspec import DecodeError, Struct
 from msgspec.msgpack import Decoder, Encoder
@@ -89,10 +90,46 @@ class WireError(Exception):
     """The other side is gone or does not speak this protocol."""
 
 
-def send(writer: asyncio.StreamWriter, message: ToServer | ToClient) -> None:
-    """Write one message; buffered."""
+def frame(message: ToServer | ToClient) -> bytes:
+    """The bytes of one message."""
     payload = _encoder.encode(message)
-    writer.write(_LENGTH.pack(len(payload)) + payload)
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class Inbox(Generic[_Message]):
+    """Puts a connection's bytes together to messages, wherever they were cut."""
+
+    def __init__(self, decoder: Decoder[_Message]) -> None:
+        self._decoder = decoder
+        self._bytes = bytearray()
+        # Of the message that has not come whole, so that a large one is not looked at with each piece of it.
+        self._wanted = _LENGTH.size
+
+    @classmethod
+    def of_client(cls) -> "Inbox[ToClient]":
+        """What a server sends."""
+        return Inbox(_from_server)
+
+    def push(self, data: bytes) -> Iterator[_Message]:
+        """The messages that these bytes complete, to be read to the end. Raises WireError."""
+        self._bytes += data
+        if len(self._bytes) < self._wanted:
+            return
+        at = 0
+        received, self._bytes = self._bytes, bytearray()
+        view = memoryview(received)
+        while True:
+            self._wanted = _LENGTH.size
+            if len(received) - at >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(received, at)
+                if length > LARGEST_FRAME:
+                    raise WireError(f"a frame of {length} bytes")
+                self._wanted += length
+            if len(received) - at < self._wanted:
+                break
+            yield _decoded(self._decoder, view[at + _LENGTH.size : at + self._wanted])
+            at += self._wanted
+        self._bytes += view[at:]
 
 
 async def receive_from_client(reader: asyncio.StreamReader) -> ToServer:
@@ -110,6 +147,14 @@ async def _receive(reader: asyncio.StreamReader, decoder: Decoder[_Message]) -> 
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
         if length > LARGEST_FRAME:
             raise WireError(f"a frame of {length} bytes")
-        return decoder.decode(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, OSError, DecodeError, UnicodeError) as error:
+        payload = await reader.readexactly(length)
+    except (asyncio.IncompleteReadError, OSError) as error:
+        raise WireError(str(error)) from error
+    return _decoded(decoder, payload)
+
+
+def _decoded(decoder: Decoder[_Message], payload: bytes | memoryview) -> _Message:
+    try:
+        return decoder.decode(payload)
+    except (DecodeError, UnicodeError) as error:
         raise WireError(str(error)) from error

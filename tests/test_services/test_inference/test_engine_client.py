@@ -21,7 +21,7 @@ from services.inference.engine import (
 from services.inference.engine_client import EngineClient
 from services.inference.engine_server import EngineServer
 from services.inference.occupancy import Occupancy
-from services.inference.wire import Ready, send
+from services.inference.wire import Ready, frame
 from tests.generations import heard
 
 LIMITS = EngineLimits(model="steps", context_window=100, vocabulary=300, tokenizer="", max_running=1)
@@ -174,8 +174,8 @@ async def test_a_client_that_dies_frees_its_places_and_stops_its_generations(ser
         heard(place)
         await until(lambda: core.running)
         async with other.admit(request("b")):
-            assert other._writer is not None
-            other._writer.transport.abort()
+            assert other._link is not None
+            other._link.close()
             await until(lambda: core.aborted)
     assert core.aborted == ["a"]
     async with client.admit(request("c")), client.admit(request("d")):
@@ -228,7 +228,7 @@ async def test_an_engine_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(engine_client, "_ADMISSION_SECONDS", 0.05)
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        send(writer, Ready(LIMITS))
+        writer.write(frame(Ready(LIMITS)))
         while await reader.read(1000):
             pass
         writer.close()
@@ -250,7 +250,7 @@ async def test_a_client_survives_whatever_a_server_says(tmp_path: Path) -> None:
         if sayings:
             writer.write(sayings.pop())
         else:
-            send(writer, Ready(LIMITS))
+            writer.write(frame(Ready(LIMITS)))
         while await reader.read(1000):
             pass
         writer.close()

@@ -7,16 +7,16 @@ from services.inference.engine import Failed
 from services.inference.engine_client import EngineClient
 from services.inference.engine_server import EngineServer
 from services.inference.occupancy import Occupancy
-from services.inference.wire import Admitted, Alive, Ready, receive_from_server, send
+from services.inference.wire import Admitted, Alive, Ready, frame, receive_from_server
 from tests.generations import all_heard
 from tests.test_services.test_inference.test_engine_client import LIMITS, SteppedCore, ready, request
 
 
 async def test_an_engine_that_falls_silent_counts_as_lost(tmp_path: Path) -> None:
     async def falls_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        send(writer, Ready(LIMITS))
+        writer.write(frame(Ready(LIMITS)))
         await reader.read(1000)
-        send(writer, Admitted("a"))
+        writer.write(frame(Admitted("a")))
         while await reader.read(1000):
             pass
         writer.close()
