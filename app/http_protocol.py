@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.body_writer import BODY_WRITER, BodyWriter
 from app.common.errors import (
     AppError,
     BodyTooLarge,
@@ -196,6 +197,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
+        cycle.scope["state"][BODY_WRITER] = BodyWriter(cycle)
         super()._start_asgi_task(cycle, app)
 
     def _is_answering(self) -> bool:

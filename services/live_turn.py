@@ -2,48 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from app.common.errors import AppError
-from database.models import TurnStatus
 from services.allowance import Allowance
 from services.answer_delta import Answer, AnswerDelta, TextDelta, fold, merged
 from services.echo import Echo
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens of one turn; `cached_tokens` of the prompt were not computed again."""
-
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnEnd:
-    """The last event. A completed or cancelled turn is committed when a listener sees it.
-
-    Attributes:
-        finish_reasons: `stop`, `length` or `tool_calls`, of each of a completed turn's answers.
-        error: what the listener is told instead of an end, unless the turn was completed.
-    """
-
-    status: TurnStatus
-    usage: Usage
-    finish_reasons: tuple[str, ...] = ()
-    error: AppError | None = None
-
-    @property
-    def finish_reason(self) -> str | None:
-        """That of the first answer."""
-        return self.finish_reasons[0] if self.finish_reasons else None
-
-
-TurnEvent = AnswerDelta | TurnEnd
+from services.turn_end import TurnEnd, TurnEvent
+from services.turn_listener import TurnListener
 
 
 class Notice(asyncio.Event):
@@ -100,7 +69,7 @@ class LiveTurn:
     stopped: AppError | None = None
     _deltas: list[AnswerDelta] = field(default_factory=list)
     _end: TurnEnd | None = None
-    _listeners: list["_Listener"] = field(default_factory=list)
+    _listeners: list[TurnListener] = field(default_factory=list)
 
     @property
     def answers(self) -> list[Answer]:
@@ -132,6 +101,11 @@ class LiveTurn:
         """All deltas but the first `read`."""
         return self._deltas[read:]
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether all has been said."""
+        return self._end is not None
+
     def is_unheard(self, patience: float) -> bool:
         """Whether nobody has listened here for so many seconds."""
         return not self._listeners and time.monotonic() - self.left_at >= patience
@@ -148,45 +122,34 @@ class LiveTurn:
         self.stopped = why
         self.unheard.set()
 
-    async def events(
-        self, idle: float | None = None, offset: int = 0, leaving: asyncio.Future[Any] | None = None
-    ) -> AsyncGenerator[TurnEvent, None]:
-        """The events from the first on. What came while a slow listener was away comes in one piece.
-
-        A listener that stops before the last event has left.
+    @contextmanager
+    def listen(self, idle: float | None = None, offset: int = 0) -> Iterator[TurnListener]:
+        """Listen from the first event on. A listener that stops before the last one has left.
 
         Args:
-            idle: after so many seconds without news an empty delta comes, for a listener that has to show it lives.
+            idle: after so many seconds without news the listener is told that there is none.
             offset: code points of the text that are left out.
-            leaving: done when the listener leaves; there are no more events then.
         """
-        listener = _Listener(idle)
+        listener = TurnListener(lambda read: (self.since(read), self._end), idle, offset)
         self._listeners.append(listener)
-        if leaving is not None:
-            leaving.add_done_callback(lambda _: listener.wake())
-        read = 0
         try:
-            while leaving is None or not leaving.done():
-                if read < len(self._deltas):
-                    new = self._deltas[read:]
-                    read += len(new)
-                    for delta in merged(new):
-                        if offset and isinstance(delta, TextDelta):
-                            rest = delta.text[offset:]
-                            offset -= len(delta.text) - len(rest)
-                            if rest:
-                                yield TextDelta(rest, delta.index)
-                        else:
-                            yield delta
-                elif self._end is not None:
-                    yield self._end
-                    return
-                elif not await listener.news():
-                    yield TextDelta("")
+            yield listener
         finally:
             listener.close()
             self._listeners.remove(listener)
             self.leave()
+
+    async def events(self, idle: float | None = None, offset: int = 0) -> AsyncGenerator[TurnEvent, None]:
+        """The events from the first on; an empty delta where there was nothing for `idle` seconds."""
+        with self.listen(idle, offset) as listener:
+            while True:
+                events = listener.take()
+                for event in events:
+                    yield event
+                    if isinstance(event, TurnEnd):
+                        return
+                if not events and not await listener.news():
+                    yield TextDelta("")
 
     async def outcome(self) -> TurnEnd:
         """The fold of the events: `answers` are whole then. Raises the error of a turn that did not end well."""
@@ -200,37 +163,3 @@ class LiveTurn:
     def _notify(self) -> None:
         for listener in self._listeners:
             listener.wake()
-
-
-class _Listener:
-    """Waits for a turn's news. One timer goes on for all its waits: to set one for each token costs as much again."""
-
-    def __init__(self, idle: float | None) -> None:
-        """`idle`: seconds without news after which there is nothing new to be said; None for ever."""
-        self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[bool] | None = None
-        self._heard_at = self._loop.time()
-        self._timer = None if idle is None else self._loop.call_later(idle, self._look, idle)
-
-    async def news(self) -> bool:
-        """Wait; False if nothing came for that long."""
-        self._waiter = self._loop.create_future()
-        return await self._waiter
-
-    def wake(self, *, news: bool = True) -> None:
-        """Say that there is something new."""
-        if self._waiter is not None and not self._waiter.done():
-            self._heard_at = self._loop.time()
-            self._waiter.set_result(news)
-
-    def close(self) -> None:
-        """Nothing is waited for any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _look(self, idle: float) -> None:
-        rest = self._heard_at + idle - self._loop.time()
-        if rest <= 0:
-            self.wake(news=False)
-            rest = idle
-        self._timer = self._loop.call_later(rest, self._look, idle)

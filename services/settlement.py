@@ -7,8 +7,9 @@ from typing import Any
 from database.clock import now
 from database.models import TurnStatus
 from services.allowance import windows
-from services.live_turn import LiveTurn, TurnEnd, Usage
+from services.live_turn import LiveTurn
 from services.said_item import SaidItem, answer_items, item_rows
+from services.turn_end import TurnEnd, Usage
 from services.turn_opening import TurnOpening
 
 _MILLISECOND = timedelta(milliseconds=1)

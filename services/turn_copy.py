@@ -12,7 +12,8 @@ from database.repositories.lease_repository import LeaseRepository
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.answer_delta import TextDelta
-from services.live_turn import LiveTurn, TurnEnd, Usage
+from services.live_turn import LiveTurn
+from services.turn_end import TurnEnd, Usage
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ from database.models import TurnStatus
 from database.repositories.lease_repository import LeaseRepository
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
-from services.live_turn import LiveTurn, TurnEnd
+from services.live_turn import LiveTurn
 from services.turn_copy import TurnCopy, cancelled
+from services.turn_end import TurnEnd
 from services.turn_runner import TurnRunner
 
 _LONGEST_SILENCE = 10.0

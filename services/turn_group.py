@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from database.models import TurnStatus
-from services.live_turn import LiveTurn, TurnEnd, Usage
+from services.live_turn import LiveTurn
+from services.turn_end import TurnEnd, Usage
 
 
 class TurnGroup:

@@ -16,9 +16,10 @@ from database.repositories.limit_statements import COLUMNS
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.allowance import Allowance, allowance, minute_began, windows
-from services.live_turn import LiveTurn, Usage
+from services.live_turn import LiveTurn
 from services.said_item import item_rows
 from services.settlement import Settlement, counted, late_values, uncharged
+from services.turn_end import Usage
 from services.turn_opening import TurnOpening
 
 # Items that are written in the statement of a turn's end: few turns have more.

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from database.models import TurnStatus
-from services.live_turn import TurnEnd
+from services.turn_end import TurnEnd
 
 _SECONDS = (
     0.3,

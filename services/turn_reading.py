@@ -9,7 +9,8 @@ from database.clock import now
 from database.models import TurnStatus
 from services.choice import Choice
 from services.inference.engine import Delta, Event, Failed, Generation, PromptLogprobs
-from services.live_turn import LiveTurn, TurnEnd, Usage
+from services.live_turn import LiveTurn
+from services.turn_end import TurnEnd, Usage
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from database.clock import now
 from database.models import TurnStatus
 from services.choice import Choice
 from services.inference.engine import Engine, EngineOverloaded, EngineUnavailable, GenerationRequest
-from services.live_turn import LiveTurn, TurnEnd, Usage
+from services.live_turn import LiveTurn
 from services.settlement import settlement
 from services.settlement_service import SettlementService
+from services.turn_end import TurnEnd, Usage
 from services.turn_log import TurnLog
 from services.turn_metrics import TurnMetrics
 from services.turn_opening import TurnOpening

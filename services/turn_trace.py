@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager
 from opentelemetry.trace import NoOpTracer, Span, SpanKind, StatusCode, Tracer, set_span_in_context
 
 from services.inference.engine import GenerationRequest
-from services.live_turn import LiveTurn, TurnEnd
+from services.live_turn import LiveTurn
+from services.turn_end import TurnEnd
 
 NO_TRACER = NoOpTracer()
 

@@ -6,10 +6,11 @@ from app.common.errors import GenerationFailed, Unavailable
 from database.models import Limit, TurnStatus
 from database.session import Database
 from services.limit_service import Limits, LimitService
-from services.live_turn import LiveTurn, Usage
+from services.live_turn import LiveTurn
 from services.principal import Principal
 from services.settlement import settlement
 from services.tenant_service import TenantService
+from services.turn_end import Usage
 from services.turn_log import TurnLog
 from tests.rows import TESTER
 from tests.turns import a_live_turn, an_end, an_opening

@@ -6,9 +6,10 @@ from database.clock import now
 from database.identifier import new_id
 from database.models import TurnStatus
 from services.answer_delta import TextDelta
-from services.live_turn import LiveTurn, TurnEnd, Usage
+from services.live_turn import LiveTurn
 from services.principal import Principal
 from services.said_item import SaidItem
+from services.turn_end import TurnEnd, Usage
 from services.turn_opening import TurnOpening
 
 

@@ -18,8 +18,9 @@ from services.answer_delta import written
 from services.chat_request import ChatRequest
 from services.inference.engine import SamplingParams
 from services.inference.prompt import Message
-from services.live_turn import LiveTurn, TurnEnd
+from services.live_turn import LiveTurn
 from services.said_item import SaidItem
+from services.turn_end import TurnEnd
 
 router = APIRouter(route_class=IdempotentRoute, prefix="/chat", tags=["chat"])
 _ENDPOINT = "/chat/new/message/"

@@ -8,7 +8,8 @@ from app.common.handlers import error_envelope
 from app.controller.sse import KEEP_ALIVE
 from schemas.chat_schema import TokenUsage
 from services.answer_delta import TextDelta
-from services.live_turn import LiveTurn, TurnEnd, TurnEvent, Usage
+from services.live_turn import LiveTurn
+from services.turn_end import TurnEnd, TurnEvent, Usage
 
 # Follows the offset in the id of the last event: whoever names that has seen all there is.
 SEEN_ALL = "-end"

@@ -15,7 +15,8 @@ from schemas.completion_schema import (
 )
 from schemas.tool_schema import CalledFunction, ToolCallEntry
 from services.answer_delta import Answer, CallDelta, TokenChance
-from services.live_turn import LiveTurn, TurnEnd, Usage
+from services.live_turn import LiveTurn
+from services.turn_end import TurnEnd, Usage
 
 
 def completion_id(turn_id: str) -> str:

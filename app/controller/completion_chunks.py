@@ -8,7 +8,8 @@ from app.common.handlers import error_envelope
 from app.controller.completion_answer import call_entry, choice_logprobs, completion_id, completion_usage
 from app.controller.sse import KEEP_ALIVE
 from services.answer_delta import AnswerDelta, CallDelta, TextDelta
-from services.live_turn import LiveTurn, TurnEnd, TurnEvent
+from services.live_turn import LiveTurn
+from services.turn_end import TurnEnd, TurnEvent
 
 _DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.encode

@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.body_writer import BODY_WRITER
 from app.common.errors import InvalidRequest
 from app.controller.auth import chat_caller
 from app.controller.provided import provided
-from app.controller.request_id import PLAIN_SEND
 from app.controller.sse import disconnected, unless_left
 from services.idempotency_service import KeyedRequest
 from services.recording import AnswerHead, Recording
@@ -67,7 +67,8 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
     async def perform(recording: Recording, unheard: asyncio.Event) -> bytes:
         scope = {**request.scope, "state": {**request.scope["state"]}}
         recorder = _Recorder(recording, scope["state"])
-        scope["state"][PLAIN_SEND] = recorder.send
+        # All of the answer is recorded, not written.
+        del scope["state"][BODY_WRITER]
         await app(scope, _receiver(body, unheard), recorder.send)
         return recorder.last
 

@@ -12,9 +12,6 @@ from database.identifier import new_id
 
 HEADER = "x-request-id"
 DURATION = "openai-processing-ms"
-# Where a request's state keeps the server's own `send`. An answer that has begun may go on by it: what is in between
-# only looks at how it begins, and would cost each token almost as much as the server does.
-PLAIN_SEND = "plain_send"
 # Asked every few seconds, by machines.
 _UNLOGGED = ("/healthz", "/readyz", "/metrics")
 
@@ -39,7 +36,7 @@ class RequestId:
             return
         request_id, began, status = new_id(), time.monotonic(), 0
         noted: dict[str, object] = {}
-        scope.setdefault("state", {}).update({"request_id": request_id, "noted": noted, PLAIN_SEND: send})
+        scope.setdefault("state", {}).update({"request_id": request_id, "noted": noted})
         # A request that came on the heels of another is handled in that one's context.
         clear_contextvars()
         bind_contextvars(request_id=request_id)

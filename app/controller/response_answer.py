@@ -17,7 +17,7 @@ from schemas.response_schema import (
     ResponseUsage,
 )
 from services.chat_service import StartedTurn
-from services.live_turn import TurnEnd, Usage
+from services.turn_end import TurnEnd, Usage
 
 # OpenAI's names for what went wrong with responses.
 SERVER_ERROR, _INVALID_PROMPT = "server_error", "invalid_prompt"

@@ -10,7 +10,7 @@ from app.controller.sse import KEEP_ALIVE
 from database.models import TurnStatus
 from schemas.response_schema import ResponseObject
 from services.answer_delta import TextDelta
-from services.live_turn import TurnEnd, TurnEvent
+from services.turn_end import TurnEnd, TurnEvent
 
 _encode = msgspec.json.encode
 

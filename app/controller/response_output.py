@@ -7,8 +7,8 @@ from typing import Any
 from app.controller.response_items import wire_id
 from schemas.response_schema import OutputCall, OutputItem, OutputMessage, OutputText, TextLogprob, TopTextLogprob
 from services.answer_delta import AnswerDelta, CallDelta, TextDelta, TokenChance
-from services.live_turn import TurnEnd
 from services.said_item import answer_item_id
+from services.turn_end import TurnEnd
 
 Event = dict[str, Any]
 TEXT_DELTA = "response.output_text.delta"

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import aclosing
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,10 +9,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.body_writer import BODY_WRITER, BodyWriter
 from app.common.errors import AppError, Unauthenticated, Unavailable
 from app.common.handlers import error_envelope
-from app.controller.request_id import PLAIN_SEND
-from services.live_turn import LiveTurn, TurnEnd, TurnEvent
+from services.answer_delta import TextDelta
+from services.live_turn import LiveTurn
+from services.turn_end import TurnEnd, TurnEvent
+from services.turn_listener import TurnListener
 
 Result = TypeVar("Result")
 
@@ -60,6 +62,8 @@ class EventStream(Response):
         self._first = first
         self._offset = offset
         self._check = check
+        self._clock = asyncio.get_running_loop().time
+        self._checked_at = self._clock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the last event, or until the client leaves."""
@@ -77,33 +81,53 @@ class EventStream(Response):
 
     async def _stream(self, scope: Scope, send: Send, leaving: asyncio.Task[None]) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        send = scope["state"].get(PLAIN_SEND, send)
         if self._first:
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
-        clock = asyncio.get_running_loop().time
-        checked_at = clock()
-        async with aclosing(self._turn.events(KEEP_ALIVE_SECONDS, self._offset, leaving)) as events:
-            async for event in events:
-                if self._check is not None and clock() - checked_at > _CHECK_SECONDS:
-                    checked_at = clock()
-                    if (refusal := await _refusal(self._check)) is not None:
-                        await send({"type": "http.response.body", "body": error_event(refusal)})
+        with self._turn.listen(KEEP_ALIVE_SECONDS, self._offset) as listener:
+            leaving.add_done_callback(lambda _: listener.wake())
+            if (writer := scope["state"].get(BODY_WRITER)) is not None:
+                listener.taking = self._taking(listener, writer, leaving)
+            while not leaving.done():
+                if self._is_check_due() and (refusal := await self._refusal()) is not None:
+                    await send({"type": "http.response.body", "body": error_event(refusal)})
+                    return
+                events = listener.take()
+                for event in events:
+                    more = not isinstance(event, TurnEnd)
+                    if isinstance(event, TurnEnd) and event.error is not None:
+                        scope["state"]["is_broken"] = True
+                    await send({"type": "http.response.body", "body": self._encode(event), "more_body": more})
+                    if not more:
                         return
-                more = not isinstance(event, TurnEnd)
-                if isinstance(event, TurnEnd) and event.error is not None:
-                    scope["state"]["is_broken"] = True
-                await send({"type": "http.response.body", "body": self._encode(event), "more_body": more})
+                if not events and not await listener.news():
+                    await send({"type": "http.response.body", "body": self._encode(TextDelta("")), "more_body": True})
 
+    def _taking(self, listener: TurnListener, writer: BodyWriter, leaving: asyncio.Task[None]) -> Callable[[], bool]:
+        """Writes what a turn says next, but for what takes a task: to wait for the client, to check, to end."""
 
-async def _refusal(check: Callable[[], Awaitable[object]]) -> AppError | None:
-    try:
-        await check()
-    except Unauthenticated as refusal:
-        return refusal
-    except Unavailable:
-        # A database that is away for a moment is no reason to cut streams.
+        def take() -> bool:
+            if not writer.is_ready or self._turn.has_ended or leaving.done() or self._is_check_due():
+                return False
+            if piece := b"".join(map(self._encode, listener.take())):
+                writer.write(piece)
+            return True
+
+        return take
+
+    def _is_check_due(self) -> bool:
+        return self._check is not None and self._clock() - self._checked_at > _CHECK_SECONDS
+
+    async def _refusal(self) -> AppError | None:
+        self._checked_at = self._clock()
+        try:
+            if self._check is not None:
+                await self._check()
+        except Unauthenticated as refusal:
+            return refusal
+        except Unavailable:
+            # A database that is away for a moment is no reason to cut streams.
+            return None
         return None
-    return None
 
 
 def error_event(error: AppError) -> bytes:

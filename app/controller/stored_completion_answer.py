@@ -9,8 +9,8 @@ from schemas.completion_message_schema import TextPart
 from schemas.completion_schema import AssistantMessage, ChatCompletion, CompletionChoice
 from schemas.stored_completion_schema import StoredMessage
 from schemas.tool_schema import CalledFunction, ToolCallEntry
-from services.live_turn import Usage
 from services.stored_completion_service import StoredCompletion
+from services.turn_end import Usage
 
 
 def stored_completion(found: StoredCompletion) -> ChatCompletion:

@@ -12,8 +12,8 @@ from schemas.response_schema import (
     ResponseStatus,
     ResponseUsage,
 )
-from services.live_turn import Usage
 from services.response_service import StoredResponse
+from services.turn_end import Usage
 
 _STATUSES: dict[str, ResponseStatus] = {
     TurnStatus.RUNNING: "in_progress",

@@ -5,8 +5,9 @@ from app.controller.text_logprobs import TextLogprobsWriter
 from schemas.text_completion_schema import TextChoice, TextCompletion, TextLogprobs
 from services.answer_delta import Answer
 from services.echo import Echo
-from services.live_turn import LiveTurn, TurnEnd
+from services.live_turn import LiveTurn
 from services.text_completion_service import StartedTexts
+from services.turn_end import TurnEnd
 
 
 def text_completion_id(turn: LiveTurn) -> str:

@@ -9,8 +9,8 @@ from app.controller.text_completion_answer import echo_of, text_completion_id
 from app.controller.text_logprobs import TextLogprobsWriter
 from schemas.text_completion_schema import TextLogprobs
 from services.answer_delta import CallDelta
-from services.live_turn import TurnEnd, TurnEvent
 from services.text_completion_service import StartedTexts
+from services.turn_end import TurnEnd, TurnEvent
 
 _DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.encode

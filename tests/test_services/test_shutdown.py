@@ -7,8 +7,8 @@ import pytest
 from app.common.errors import Unavailable
 from database.models import TurnStatus
 from services.answer_delta import TextDelta
-from services.live_turn import TurnEnd
 from services.shutdown import Shutdown
+from services.turn_end import TurnEnd
 from tests.test_services.test_turn_runner import USAGE_END, FakeEngine, FakeLog, Running, plan, running, tokens
 
 __all__ = ["running"]

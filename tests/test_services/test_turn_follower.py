@@ -12,8 +12,9 @@ from app.common.errors import NotFound
 from database.models import Lease, TurnChunk, TurnStatus, TurnText
 from database.session import Database
 from services.answer_delta import TextDelta
-from services.live_turn import LiveTurn, TurnEnd
+from services.live_turn import LiveTurn
 from services.settlement import settlement
+from services.turn_end import TurnEnd
 from services.turn_follower import TurnFollower
 from services.turn_journal import TurnJournal
 from services.turn_log import TurnLog

@@ -12,10 +12,10 @@ from database.clock import now
 from database.models import Base, Conversation, Item, Lease, Turn, TurnStatus, TurnText, Usage
 from database.session import Database
 from services.answer_delta import TextDelta
-from services.live_turn import TurnEnd
 from services.principal import Principal
 from services.said_item import SaidItem
 from services.settlement import settlement
+from services.turn_end import TurnEnd
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
 from tests.turns import a_live_turn, an_end, an_opening
