@@ -213,6 +213,9 @@ def test_text_is_for_those_who_ask_for_it(configured: Callable[..., Log]) -> Non
 def test_every_process_of_the_service_logs_json_where_nobody_looks_on(tmp_path: Path) -> None:
     with started_service(environment(tmp_path, bootstrap_api_key=KEY), tmp_path / "log") as service:
         service.client.post(NEW_MESSAGE, json={"prompt": "hi"})
+        # Killed instead, it might not have come to the line of that request.
+        service.process.terminate()
+        assert service.process.wait(30) == 0
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert {"app", "app.access", "services.inference"} <= {line["logger"] for line in lines}
 

@@ -42,14 +42,18 @@ async def test_slow_readers_and_idle_connections_slow_nobody(
         async with crowd(service.url, callers, _OTHERS, before):
             await asyncio.sleep(_BEFORE_SECONDS)
         alone = held(pids)
-        async with idle(service.url, callers[0]), slow(service.url, callers[0]) as readers:
-            async with crowd(service.url, callers, _OTHERS, then):
+        async with slow(service.url, callers[0]) as readers:
+            streams = held(pids)
+            async with idle(service.url, callers[0]), crowd(service.url, callers, _OTHERS, then):
                 await asyncio.sleep(_SECONDS)
             full = held(pids)
             assert not any(reader.done() for reader in readers), "a slow reader has heard the end"
     tell(f"{_SLOW} slow readers, {_IDLE} idle connections; {len(then.gaps)} answers to others")
     tell(f"time between tokens {gap(before) * 1000:.1f} ms, then {gap(then) * 1000:.1f} ms; {tails(before, then)}")
-    tell(f"memory {alone.memory:.0f} MiB, then {full.memory:.0f} MiB; files {alone.files}, then {full.files}")
+    tell(
+        f"memory {alone.memory:.0f} MiB, with the slow readers {streams.memory:.0f} MiB, in the end {full.memory:.0f} "
+        f"MiB; files {alone.files}, then {full.files}"
+    )
     assert full.files >= alone.files + _IDLE + _SLOW
     assert len(then.gaps) > 50
     assert then.refused == []
