@@ -7,6 +7,7 @@ import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ Llm = Callable[..., Awaitable[Process]]
 @pytest.fixture
 async def llm(service: Service, tmp_path: Path) -> AsyncIterator[Llm]:
     """Starts it with these arguments, with our model and our key unless they name others."""
-    ours = {"model_name": MODEL, "api_base": f"{service.url}/v1", "api_key_name": "ours"}
+    ours: dict[str, Any] = {"model_name": MODEL, "api_base": f"{service.url}/v1", "api_key_name": "ours"}
     ours |= {"supports_tools": True, "supports_schema": True}
     models = {
         "ours": ours,
