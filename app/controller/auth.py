@@ -11,6 +11,7 @@ from structlog.contextvars import bind_contextvars
 
 from app.common.errors import Forbidden, Unauthenticated
 from app.controller.provided import provided
+from app.controller.query import refuse_unknown_query
 from schemas.chat_schema import StreamQuery
 from schemas.text import Id
 from services.audit_service import Actor
@@ -21,7 +22,10 @@ _header = APIKeyHeader(name="x-api-key", auto_error=False, description="An API k
 
 
 class Require:
-    """A dependency: the caller's principal, if its key is valid and has this scope."""
+    """A dependency: the caller's principal, if its key is valid and has this scope.
+
+    What any route refuses to a caller that it knows is refused here, too: a dependency of its own would cost more.
+    """
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -32,12 +36,13 @@ class Require:
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
         header: Annotated[str | None, Depends(_header)],
     ) -> Principal:
-        """Raises Unauthenticated or Forbidden."""
+        """Raises Unauthenticated, Forbidden, or RequestValidationError for a query that the route does not know."""
         authentication = (await provided(request)).authentication
         principal = await authentication.authenticate(bearer.credentials if bearer else header)
         bind_contextvars(tenant_id=principal.tenant_id)
         if self.scope not in principal.scopes:
             raise Forbidden(f"The API key lacks the scope {self.scope.value!r}.")
+        refuse_unknown_query(request)
         return principal
 
 
@@ -55,7 +60,7 @@ class RequireToken:
 
 
 async def chat_caller(request: Request) -> Principal:
-    """The principal of a request that no dependency has read yet. Raises Unauthenticated or Forbidden."""
+    """The principal of a request that no dependency has read yet. Raises what `Require` raises."""
     return await Require(Scope.CHAT)(request, await _bearer(request), await _header(request))
 
 
