@@ -197,8 +197,9 @@ async def _serving(
     with suppress(Unavailable):
         await settlements.replay()
         await recovery.recover(dead_owner=instance)
-    app.state.shutdown = shutdown = Shutdown(runner, grace=settings.shutdown_seconds)
-    provided = _provided(settings, database, engine, runner, shutdown, secret=secret, instance=instance)
+    follower = TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds)
+    app.state.shutdown = shutdown = Shutdown(runner, follower, grace=settings.shutdown_seconds)
+    provided = _provided(settings, database, engine, runner, follower, shutdown, secret=secret, instance=instance)
     journal = TurnJournal(database, runner)
     watch = TurnWatch(database, runner, owner=instance)
     retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
@@ -211,7 +212,6 @@ async def _serving(
         yield State(provided=provided)
     finally:
         await shutdown.run()
-        await provided.follower.close()
         await provided.idempotency.close()
         for task in background:
             task.cancel()
@@ -227,6 +227,7 @@ def _provided(
     database: Database,
     engine: EngineClient,
     runner: TurnRunner,
+    follower: TurnFollower,
     shutdown: Shutdown,
     *,
     secret: bytes,
@@ -248,7 +249,7 @@ def _provided(
         shutdown=shutdown,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
-        follower=TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds),
+        follower=follower,
         stream_access=StreamAccess(database, secret, *settings.former_secrets),
         stream_url_lifetime=timedelta(seconds=settings.stream_url_seconds),
         texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),
