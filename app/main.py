@@ -147,7 +147,8 @@ def create_app(
     _add_routes(app, settings, registry)
     install_handlers(app)
     describe(app)
-    _add_middleware(app, settings, registry, tracing)
+    app.state.http_metrics = metrics = HttpMetrics(registry)
+    _add_middleware(app, settings, metrics, tracing)
     return app
 
 
@@ -158,7 +159,7 @@ def _add_routes(app: FastAPI, settings: Settings, registry: CollectorRegistry) -
         app.include_router(metrics_router(registry, settings.metrics_token.get_secret_value()))
 
 
-def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistry, tracing: Tracing) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, metrics: HttpMetrics, tracing: Tracing) -> None:
     """The last is the outermost."""
     app.add_middleware(Entrance)
     app.add_middleware(
@@ -167,7 +168,7 @@ def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistr
     allow_origins(app, settings.origins)
     if tracing.tracer is not NO_TRACER:
         app.add_middleware(RequestTrace, tracer=tracing.tracer)
-    app.add_middleware(RequestId, metrics=HttpMetrics(registry))
+    app.add_middleware(RequestId, metrics=metrics)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import uvicorn
@@ -56,6 +57,17 @@ def client(url: str, key: str) -> httpx2.AsyncClient:
 def script(say: str = "", **fields: Any) -> str:
     """A prompt that the scripted engine answers so."""
     return json.dumps({"say": say, **fields}, ensure_ascii=False)
+
+
+async def exchange(service: Service, sent: bytes) -> bytes:
+    """What comes back for these bytes, on a connection of their own, until it is closed."""
+    address = urlsplit(service.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(sent)
+    received = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return received
 
 
 async def events_of(response: httpx2.Response) -> list[dict[str, Any]]:
@@ -128,7 +140,7 @@ async def running_app(settings: Settings, engine_socket: Path, instance: str = "
     app = create_app(settings, secret=SECRET, engine_socket=engine_socket, instance=instance)
     _share_routes(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = server_config(app, settings)
+        config = server_config(app, settings, app.state.http_metrics)
         config.loop, config.timeout_graceful_shutdown = "asyncio", 5
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
