@@ -26,6 +26,7 @@ from app.connection_bounds import ConnectionBounds
 from app.controller.http_metrics import HttpMetrics
 from app.controller.request_id import HEADER
 from app.request_head import check_head
+from app.until_closed import until_closed
 from database.identifier import new_id
 
 log = logging.getLogger(__name__)
@@ -203,6 +204,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         cycle.scope["state"][BODY_WRITER] = BodyWriter(cycle)
+        if cycle.scope["http_version"] == "1.0":
+            app = until_closed(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def _is_answering(self) -> bool:
