@@ -23,6 +23,7 @@ from app.common.errors import (
 from app.common.handlers import error_response
 from app.connection_bounds import ConnectionBounds
 from app.request_head import check_head
+from app.until_closed import until_closed
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +199,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         cycle.scope["state"][BODY_WRITER] = BodyWriter(cycle)
+        if cycle.scope["http_version"] == "1.0":
+            app = until_closed(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def _is_answering(self) -> bool:

@@ -1,4 +1,4 @@
-"""Requests that offer another protocol are answered as if they had not."""
+"""Clients that speak HTTP in another way than most: they offer another protocol, know an old one, do not wait."""
 
 import asyncio
 import json
@@ -6,10 +6,15 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from app.controller.chat_events import ChatEvents
+from database.identifier import new_id
+from services.turn_end import TurnEvent
+from tests.event_stream import events
 from tests.openai_clients import key_of
 from tests.process import KEY, environment, started_service
 from tests.service import NEW_MESSAGE, Service, running_service, script
@@ -35,6 +40,41 @@ async def answer(reader: asyncio.StreamReader) -> str:
     return str(json.loads(await reader.readexactly(length))["response"])
 
 
+def streaming(service: Service, say: str, version: str = "1.1", more: str = "", **fields: Any) -> bytes:
+    body = json.dumps({"prompt": script(say, **fields), "stream": True})
+    head = f"POST {NEW_MESSAGE} HTTP/{version}\r\nHost: here\r\nx-api-key: {key_of(service)}\r\n{more}"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+async def ended(service: Service, prompt: str) -> str:
+    """The state of the turn with this prompt, once it has ended."""
+    while True:
+        (entry,) = (await service.ours.get("/chat/get/messages/", params={"q": prompt})).json()["messages"]
+        if entry["status"] != "running":
+            return str(entry["status"])
+
+
+async def head(reader: asyncio.StreamReader) -> bytes:
+    return (await reader.readuntil(b"\r\n\r\n")).lower()
+
+
+async def chunks(reader: asyncio.StreamReader) -> str:
+    """A body in chunks, up to its end."""
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        assert await reader.readexactly(2) == b"\r\n"
+    assert await reader.readexactly(2) == b"\r\n"
+    return body.decode()
+
+
+def text(body: str) -> str:
+    """What the events say, up to the last of them."""
+    *said, last = [event.data for event in events(body)]
+    assert (last["text"], last["finish_reason"]) == ("", "stop")
+    return "".join(event["text"] for event in said)
+
+
 @asynccontextmanager
 async def connected(service: Service) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     address = urlsplit(service.url)
@@ -44,6 +84,13 @@ async def connected(service: Service) -> AsyncIterator[tuple[asyncio.StreamReade
     finally:
         writer.close()
         await writer.wait_closed()
+
+
+async def answered(service: Service, sent: bytes) -> bytes:
+    """All that comes until the service closes the connection."""
+    async with connected(service) as (reader, writer):
+        writer.write(sent)
+        return await reader.read()
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +135,80 @@ async def test_a_web_socket_is_declined_likewise(service: Service) -> None:
 
 @pytest.mark.parametrize("sent", [b"CONNECT other:80 HTTP/1.1\r\nHost: other:80\r\n\r\n", b"nonsense\r\n\r\n"])
 async def test_what_is_no_request_to_this_service_is_refused(service: Service, sent: bytes) -> None:
+    assert (await answered(service, sent)).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("more", ["", "Connection: keep-alive\r\n"])
+async def test_a_stream_to_http_1_0_has_no_chunks_and_ends_with_the_connection(service: Service, more: str) -> None:
     async with connected(service) as (reader, writer):
-        writer.write(sent)
-        assert (await reader.read()).startswith(b"HTTP/1.1 400")
+        writer.write(streaming(service, "one after another", "1.0", more, rate=1000))
+        begun = await head(reader)
+        assert begun.startswith(b"http/1.1 200")
+        assert b"\r\nconnection: close\r\n" in begun
+        assert b"transfer-encoding" not in begun
+        body = await reader.read()
+    # Nothing but lines of events, which the sizes of chunks would not be.
+    assert {line[:6] for line in body.decode().split("\n")} == {"data: ", ""}
+    assert text(body.decode()) == "one after another"
+
+
+async def test_an_answer_of_known_length_is_the_same_to_http_1_0(service: Service) -> None:
+    async with connected(service) as (reader, writer):
+        writer.write(request(service, "hello", b"").replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        assert await answer(reader) == "hello"
+        assert await reader.read() == b""
+
+
+async def test_a_stream_to_http_1_0_that_fails_within_is_cut_and_not_ended(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_events: ChatEvents, _event: TurnEvent) -> bytes:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(ChatEvents, "__call__", fail)
+    with pytest.raises(ConnectionResetError):
+        await answered(service, streaming(service, "hello", "1.0"))
+
+
+async def test_a_stream_to_who_wants_no_more_is_whole_and_then_closed(service: Service) -> None:
+    async with connected(service) as (reader, writer):
+        writer.write(streaming(service, "bye", "1.1", "Connection: close\r\n", rate=1000))
+        begun = await head(reader)
+        assert b"\r\nconnection: close\r\n" in begun
+        assert b"\r\ntransfer-encoding: chunked\r\n" in begun
+        assert text(await chunks(reader)) == "bye"
+        assert await reader.read() == b""
+
+
+async def test_requests_that_wait_behind_a_stream_are_answered_after_it_in_order(service: Service) -> None:
+    async with connected(service) as (reader, writer):
+        writer.write(streaming(service, "0" * 300, rate=1000))
+        await head(reader)
+        # One that comes while it streams, and two at once behind it.
+        writer.write(request(service, "first", b""))
+        writer.write(streaming(service, "second", rate=1000) + request(service, "third", OFFER))
+        assert text(await chunks(reader)) == "0" * 300
+        assert await answer(reader) == "first"
+        await head(reader)
+        assert text(await chunks(reader)) == "second"
+        assert await answer(reader) == "third"
+
+
+async def test_who_leaves_with_a_request_behind_a_stream_has_left(service: Service) -> None:
+    async with connected(service) as (reader, writer):
+        writer.write(streaming(service, "leaving", repeat=1000, rate=50) + request(service, "never answered", b""))
+        await head(reader)
+        assert b"data: " in await reader.readuntil(b"\n\n")
+    assert await ended(service, "leaving") == "cancelled"
+
+
+async def test_head_has_no_body_on_any_route_and_the_connection_goes_on(service: Service) -> None:
+    async with connected(service) as (reader, writer):
+        for path in (NEW_MESSAGE, f"/chat/stream/{new_id()}", "/v1/responses", "/healthz"):
+            writer.write(f"HEAD {path} HTTP/1.1\r\nHost: here\r\nx-api-key: {key_of(service)}\r\n\r\n".encode())
+            assert (await head(reader)).startswith(b"http/1.1 405")
+        writer.write(request(service, "still here", b""))
+        assert await answer(reader) == "still here"
 
 
 def test_the_service_speaks_so_as_it_is_started(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def errors() -> Any:
         "401": error_of(lambda: chat(api_key="sk-nonsense").invoke("hi")),
         "403": error_of(lambda: chat(api_key=ENV["POWERLESS_KEY"]).invoke("hi")),
         "404": error_of(lambda: chat(model="gpt-4").invoke("hi")),
+        "409": error_of(lambda: chat(use_responses_api=True).invoke("hi", conversation=ENV["CONVERSATION"])),
         "429": error_of(lambda: chat(api_key=ENV["USED_UP_KEY"], max_retries=5).invoke("hi")),
         "503": error_of(lambda: chat(max_retries=1).invoke(ENV["BREAKING"])),
     }

@@ -27,7 +27,7 @@ PROMPTS = {
     "SUNNY": script("Sunny."),
     "JSON": script('{"city": "Rome", "large": true}'),
     "BREAKING": script("hello", fail_after=3),
-    "LONG": script("a" * 8000, rate=20),
+    "LONG": script("a", repeat=8000, rate=20),
 }
 
 

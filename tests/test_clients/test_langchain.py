@@ -49,6 +49,7 @@ async def test_errors_have_their_class_code_and_param(found: Any) -> None:
         "401": ("AuthenticationError", "invalid_api_key", None),
         "403": ("PermissionDeniedError", "insufficient_scope", None),
         "404": ("NotFoundError", "model_not_found", "model"),
+        "409": ("ConflictError", "conversation_locked", None),
         "429": ("RateLimitError", "rate_limit_exceeded", None),
         "503": ("InternalServerError", "generation_failed", None),
     }

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
-from tests.openai_clients import MODEL, asking, async_client, key_of
+from tests.openai_clients import MODEL, WEATHER, asking, async_client, key_of
 from tests.service import NEW_MESSAGE, Service
 from tests.test_clients.surroundings import PROMPTS, TEXT, statuses_of, surroundings
 
@@ -77,6 +77,35 @@ async def test_what_broke_is_tried_again_as_often_as_the_client_likes(service: S
     with pytest.raises(openai.InternalServerError):
         await asyncio.to_thread(ask)
     assert await statuses_of(service, PROMPTS["BREAKING"]) == ["failed"] * 2
+
+
+async def test_the_client_without_coroutines_answers_as_the_other_does(service: Service, env: dict[str, str]) -> None:
+    def ask() -> None:
+        asked: Any = asking(PROMPTS["SAY"])
+        with OpenAI(base_url=f"{service.url}/v1", api_key=key_of(service), max_retries=0) as client:
+            whole = client.chat.completions.create(**asked).choices[0].message.content
+            chunks = client.chat.completions.create(**asked, stream=True)
+            streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+            assert whole == streamed == TEXT
+            called = client.chat.completions.create(**asking(PROMPTS["CALL"], tools=[WEATHER])).choices[0].message
+            assert called.tool_calls is not None
+            with client.chat.completions.create(**asking(PROMPTS["LONG"], stream=True)) as long:
+                assert next(chunk for chunk in long if chunk.choices[0].delta.content)
+            refused: list[tuple[type[openai.APIStatusError], dict[str, Any], dict[str, Any]]] = [
+                (openai.BadRequestError, {}, {"temperature": 3}),
+                (openai.AuthenticationError, {"api_key": "sk-nonsense"}, {}),
+                (openai.NotFoundError, {}, {"model": "gpt-4"}),
+                (openai.RateLimitError, {"api_key": env["USED_UP_KEY"]}, {}),
+            ]
+            for kind, options, fields in refused:
+                with pytest.raises(kind):
+                    client.with_options(**options).chat.completions.create(**asked | fields)
+            with pytest.raises(openai.ConflictError):
+                client.responses.create(model=MODEL, input="hi", conversation=env["CONVERSATION"])
+
+    before = await statuses_of(service, PROMPTS["LONG"])
+    await asyncio.to_thread(ask)
+    assert await statuses_of(service, PROMPTS["LONG"]) == ["cancelled", *before]
 
 
 async def test_a_missing_scope_and_a_running_turn_have_their_own_errors(service: Service, env: dict[str, str]) -> None:
