@@ -136,8 +136,6 @@ def create_app(
         # A page of ours; the framework's loads its scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
-        # The original's clients post JSON without a Content-Type header.
-        strict_content_type=False,
         # The framework's own traces have queries and exceptions in them.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lambda app: _serving(
@@ -153,10 +151,12 @@ def create_app(
 
 
 def _add_routes(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
-    for controller in _CONTROLLERS:
-        app.include_router(controller.router)
+    routers = [controller.router for controller in _CONTROLLERS]
     if settings.metrics_token is not None:
-        app.include_router(metrics_router(registry, settings.metrics_token.get_secret_value()))
+        routers.append(metrics_router(registry, settings.metrics_token.get_secret_value()))
+    for router in routers:
+        # Not included: that makes each route once more for this application, and each request is matched twice.
+        app.router.routes.extend(router.routes)
 
 
 def _add_middleware(app: FastAPI, settings: Settings, metrics: HttpMetrics, tracing: Tracing) -> None:

@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 
 import httpx2
 import uvicorn
-from fastapi import FastAPI
-from starlette.routing import BaseRoute
 
 from app.main import create_app
 from app.server_config import server_config
@@ -30,7 +28,6 @@ from tests.rows import TESTER
 
 SECRET = b"a secret of the tests, long enough"
 NEW_MESSAGE = "/chat/new/message/"
-_INCLUDED: dict[int, BaseRoute] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,23 +119,10 @@ class _Server(uvicorn.Server):
         await self.lifespan.shutdown()
 
 
-def _share_routes(app: FastAPI) -> None:
-    """Let the applications of this process have the same routes.
-
-    The framework makes a router's routes once more for each application that includes it, when the first request comes:
-    up to half a second a test.
-    """
-    for index, route in enumerate(app.router.routes):
-        router = getattr(route, "original_router", None)
-        if router is not None:
-            app.router.routes[index] = _INCLUDED.setdefault(id(router), route)
-
-
 @asynccontextmanager
 async def running_app(settings: Settings, engine_socket: Path, instance: str = "0" * 32) -> AsyncIterator[str]:
     """The application on a free port of the loopback; its URL."""
     app = create_app(settings, secret=SECRET, engine_socket=engine_socket, instance=instance)
-    _share_routes(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = server_config(app, settings, app.state.http_metrics)
         config.loop, config.timeout_graceful_shutdown = "asyncio", 5
