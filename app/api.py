@@ -43,7 +43,7 @@ def main() -> None:
         instance=arguments.instance,
     )
     allow_connections(settings.max_connections)
-    config = server_config(app, settings)
+    config = server_config(app, settings, app.state.http_metrics)
     config.timeout_graceful_shutdown = _FAREWELL_SECONDS
     server = _Server(config, lambda: app.state.shutdown)
     threading.Thread(target=_watch_lifeline, args=(server,), daemon=True).start()

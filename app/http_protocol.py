@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import Any, ClassVar, Self
 
 import httptools
+from structlog.contextvars import bind_contextvars, clear_contextvars
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.body_writer import BODY_WRITER, BodyWriter
@@ -22,8 +23,11 @@ from app.common.errors import (
 )
 from app.common.handlers import error_response
 from app.connection_bounds import ConnectionBounds
+from app.controller.http_metrics import HttpMetrics
+from app.controller.request_id import HEADER
 from app.request_head import check_head
 from app.until_closed import until_closed
+from database.identifier import new_id
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +52,12 @@ class HttpProtocol(HttpToolsProtocol):
     """
 
     bounds: ClassVar[ConnectionBounds]
+    metrics: ClassVar[HttpMetrics]
 
     @classmethod
-    def within(cls, bounds: ConnectionBounds) -> type[Self]:
-        """The protocol with these bounds."""
-        return type(cls.__name__, (cls,), {"bounds": bounds})
+    def within(cls, bounds: ConnectionBounds, metrics: HttpMetrics) -> type[Self]:
+        """The protocol with these bounds, and what counts those who break them."""
+        return type(cls.__name__, (cls,), {"bounds": bounds, "metrics": metrics})
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -240,7 +245,12 @@ class HttpProtocol(HttpToolsProtocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
+        request_id = new_id()
+        # What is here otherwise belongs to an earlier request of the connection.
+        clear_contextvars()
+        bind_contextvars(request_id=request_id)
         log.info("refused a request of %s: %s", self.client[0] if self.client else "nobody", error.code)
+        self.metrics.refused(error)
         if self._answering is not None and not self._answering.response_complete:
             begun = self._answering.response_started or self._answering is not self.cycle
             self._tell_of_leaving()
@@ -251,7 +261,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         response = error_response(error)
-        headers = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
+        headers = [*self.server_state.default_headers, *response.raw_headers]
+        headers += [(HEADER.encode(), request_id.encode()), (b"connection", b"close")]
         lines = [b"HTTP/1.1 %d " % error.status, *(b"%b: %b" % header for header in headers), b"", b""]
         self.transport.write(b"\r\n".join(lines) + bytes(response.body))
         self.flow.resume_reading()

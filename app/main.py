@@ -136,8 +136,6 @@ def create_app(
         # A page of ours; the framework's loads its scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
-        # The original's clients post JSON without a Content-Type header.
-        strict_content_type=False,
         # The framework's own traces have queries and exceptions in them.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lambda app: _serving(
@@ -147,18 +145,21 @@ def create_app(
     _add_routes(app, settings, registry)
     install_handlers(app)
     describe(app)
-    _add_middleware(app, settings, registry, tracing)
+    app.state.http_metrics = metrics = HttpMetrics(registry)
+    _add_middleware(app, settings, metrics, tracing)
     return app
 
 
 def _add_routes(app: FastAPI, settings: Settings, registry: CollectorRegistry) -> None:
-    for controller in _CONTROLLERS:
-        app.include_router(controller.router)
+    routers = [controller.router for controller in _CONTROLLERS]
     if settings.metrics_token is not None:
-        app.include_router(metrics_router(registry, settings.metrics_token.get_secret_value()))
+        routers.append(metrics_router(registry, settings.metrics_token.get_secret_value()))
+    for router in routers:
+        # Not included: that makes each route once more for this application, and each request is matched twice.
+        app.router.routes.extend(router.routes)
 
 
-def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistry, tracing: Tracing) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, metrics: HttpMetrics, tracing: Tracing) -> None:
     """The last is the outermost."""
     app.add_middleware(Entrance)
     app.add_middleware(
@@ -167,7 +168,7 @@ def _add_middleware(app: FastAPI, settings: Settings, registry: CollectorRegistr
     allow_origins(app, settings.origins)
     if tracing.tracer is not NO_TRACER:
         app.add_middleware(RequestTrace, tracer=tracing.tracer)
-    app.add_middleware(RequestId, metrics=HttpMetrics(registry))
+    app.add_middleware(RequestId, metrics=metrics)
 
 
 @asynccontextmanager
@@ -197,8 +198,9 @@ async def _serving(
     with suppress(Unavailable):
         await settlements.replay()
         await recovery.recover(dead_owner=instance)
-    app.state.shutdown = shutdown = Shutdown(runner, grace=settings.shutdown_seconds)
-    provided = _provided(settings, database, engine, runner, shutdown, secret=secret, instance=instance)
+    follower = TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds)
+    app.state.shutdown = shutdown = Shutdown(runner, follower, grace=settings.shutdown_seconds)
+    provided = _provided(settings, database, engine, runner, follower, shutdown, secret=secret, instance=instance)
     journal = TurnJournal(database, runner)
     watch = TurnWatch(database, runner, owner=instance)
     retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
@@ -211,7 +213,6 @@ async def _serving(
         yield State(provided=provided)
     finally:
         await shutdown.run()
-        await provided.follower.close()
         await provided.idempotency.close()
         for task in background:
             task.cancel()
@@ -227,6 +228,7 @@ def _provided(
     database: Database,
     engine: EngineClient,
     runner: TurnRunner,
+    follower: TurnFollower,
     shutdown: Shutdown,
     *,
     secret: bytes,
@@ -248,7 +250,7 @@ def _provided(
         shutdown=shutdown,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
-        follower=TurnFollower(database, runner, unheard_seconds=settings.unheard_seconds),
+        follower=follower,
         stream_access=StreamAccess(database, secret, *settings.former_secrets),
         stream_url_lifetime=timedelta(seconds=settings.stream_url_seconds),
         texts=TextCompletionService(chat, engine, runner, queue_seconds=settings.queue_seconds),

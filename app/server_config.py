@@ -6,6 +6,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from app.connection_bounds import connection_bounds
+from app.controller.http_metrics import HttpMetrics
 from app.http_protocol import HttpProtocol
 from app.settings import Settings
 
@@ -21,12 +22,12 @@ STANDING_HEADERS = [
 _OTHER_FILES = 1024
 
 
-def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """How to serve this application."""
+def server_config(app: ASGIApp, settings: Settings, metrics: HttpMetrics) -> uvicorn.Config:
+    """How to serve this application; `metrics` also count what does not come as far."""
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=HttpProtocol.within(connection_bounds(settings)),
+        http=HttpProtocol.within(connection_bounds(settings), metrics),
         ws="none",
         lifespan="on",
         root_path=settings.root_path,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from services.turn_follower import TurnFollower
 from services.turn_runner import TurnRunner
 
 log = logging.getLogger(__name__)
@@ -11,9 +12,10 @@ log = logging.getLogger(__name__)
 class Shutdown:
     """Stops the turns of this process, and says that it does."""
 
-    def __init__(self, runner: TurnRunner, *, grace: float) -> None:
+    def __init__(self, runner: TurnRunner, follower: TurnFollower, *, grace: float) -> None:
         """`grace`: for how many seconds what runs may go on."""
         self._runner = runner
+        self._follower = follower
         self._grace = grace
         self._hurried = asyncio.Event()
 
@@ -29,7 +31,7 @@ class Shutdown:
     async def run(self) -> None:
         """Refuse new turns and wait for what runs; what outlasts the grace is cancelled, with its partial text stored.
 
-        When this returns no turn is left, however often it is called.
+        So long can turns of other processes be heard. When this returns no turn is left, however often it is called.
         """
         self._runner.stopping = True
         if running := len(self._runner.running):
@@ -40,4 +42,5 @@ class Shutdown:
             task.cancel()
         if running := len(self._runner.running):
             log.warning("stopping: %d turns are cancelled", running)
+        await self._follower.close()
         await self._runner.close()

@@ -21,6 +21,7 @@ class TurnEnd:
     """The last event. A completed or cancelled turn is committed when a listener sees it.
 
     Attributes:
+        status: `running` of a turn of another process which cannot be heard here any longer, and goes on.
         finish_reasons: `stop`, `length` or `tool_calls`, of each of a completed turn's answers.
         error: what the listener is told instead of an end, unless the turn was completed.
     """

@@ -11,6 +11,7 @@ from database.session import Database
 from services.live_turn import LiveTurn
 from services.turn_copy import TurnCopy, cancelled
 from services.turn_end import TurnEnd
+from services.turn_reading import stopping, usage_so_far
 from services.turn_runner import TurnRunner
 
 _LONGEST_SILENCE = 10.0
@@ -24,12 +25,14 @@ class TurnFollower:
         self._database = database
         self._runner = runner
         self._heartbeat = min(unheard_seconds / 3, _LONGEST_SILENCE)
+        self._is_closed = False
         self._copies: dict[tuple[str, str], tuple[LiveTurn, asyncio.Task[None]]] = {}
 
     async def follow(self, tenant_id: str, turn_id: str) -> LiveTurn:
         """A turn to listen to, from any offset in its text; one that has ended says all at once.
 
-        Raises NotFound for a turn that is not there, not this tenant's, or of which only numbers are kept.
+        Raises NotFound for a turn that is not there, not this tenant's, or of which only numbers are kept; Unavailable
+        for one that runs elsewhere while this process stops.
         """
         turn = self._runner.find(tenant_id, turn_id)
         if turn is not None and turn.resumable:
@@ -37,7 +40,7 @@ class TurnFollower:
         return self._copied(tenant_id, turn_id) or await self._copy(tenant_id, turn_id)
 
     async def cancel(self, tenant_id: str, turn_id: str) -> TurnStatus:
-        """Cancel a turn wherever it runs, and wait for its end; the state it ended in. Raises NotFound."""
+        """Cancel a turn wherever it runs, and wait for its end; the state it ended in. Raises as `follow` does."""
         turn = self._runner.find(tenant_id, turn_id)
         if turn is not None:
             turn.stop(cancelled())
@@ -47,15 +50,22 @@ class TurnFollower:
                 await LeaseRepository(session).stop(turn_id, now())
         async for event in turn.events():
             if isinstance(event, TurnEnd):
+                if event.status == TurnStatus.RUNNING and event.error is not None:
+                    raise event.error
                 return event.status
         raise AssertionError("a turn's events end with its end")
 
     async def close(self) -> None:
-        """Stop copying."""
-        tasks = [task for _, task in self._copies.values()]
-        for task in tasks:
+        """Stop copying, and tell those who listen, whose turns go on."""
+        self._is_closed = True
+        copies = list(self._copies.values())
+        for _, task in copies:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(task for _, task in copies), return_exceptions=True)
+        for turn, _ in copies:
+            if not turn.has_ended:
+                error = stopping("The service is stopping; the answer goes on, listen again.")
+                turn.end(TurnEnd(status=TurnStatus.RUNNING, usage=usage_so_far(turn), error=error))
 
     async def _copy(self, tenant_id: str, turn_id: str) -> LiveTurn:
         async with self._database.begin(tenant_id) as session:
@@ -66,6 +76,8 @@ class TurnFollower:
         copy = TurnCopy(self._database, tenant_id, row, response)
         if row.status != TurnStatus.RUNNING:
             return copy.turn
+        if self._is_closed:
+            raise stopping("The service is stopping; listen again.")
         if (faster := self._copied(tenant_id, turn_id)) is not None:
             return faster
         name = (tenant_id, turn_id)

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 # Another replica can answer at once; the client has to come to it.
 _STOPPING_RETRY = 1.0
+# Where nobody knows better.
+_FAILED_RETRY = 1.0
 
 
 class TurnReading:
@@ -113,7 +115,7 @@ def stopping(message: str) -> Unavailable:
 
 def _failure(event: Failed) -> AppError:
     if event.retryable:
-        return Unavailable(event.message, code=event.kind, retry_after=1)
+        return Unavailable(event.message, code=event.kind, retry_after=event.retry_after or _FAILED_RETRY)
     if event.kind == InvalidRequest.code:
         return InvalidRequest(event.message)
     return GenerationFailed(event.message, code=event.kind)

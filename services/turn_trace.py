@@ -1,8 +1,8 @@
 """The spans of a turn, for those who trace requests across services: numbers and names, nothing of what was said."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
-from opentelemetry.trace import NoOpTracer, Span, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Span, SpanKind, StatusCode, Tracer, set_span_in_context
 
 from services.inference.engine import GenerationRequest
 from services.live_turn import LiveTurn
@@ -27,6 +27,9 @@ class TurnTrace:
 
     def part(self, name: str) -> AbstractContextManager[Span]:
         """A part of it, while this context lasts. An exception is not recorded: its text may repeat what was said."""
+        if self._tracer is NO_TRACER:
+            # To be the current span costs, even for one that is none.
+            return nullcontext(INVALID_SPAN)
         return self._tracer.start_as_current_span(
             name, set_span_in_context(self._span), record_exception=False, set_status_on_exception=False
         )

@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import uvicorn
-from fastapi import FastAPI
-from starlette.routing import BaseRoute
 
 from app.main import create_app
 from app.server_config import server_config
@@ -29,7 +28,6 @@ from tests.rows import TESTER
 
 SECRET = b"a secret of the tests, long enough"
 NEW_MESSAGE = "/chat/new/message/"
-_INCLUDED: dict[int, BaseRoute] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +54,17 @@ def client(url: str, key: str) -> httpx2.AsyncClient:
 def script(say: str = "", **fields: Any) -> str:
     """A prompt that the scripted engine answers so."""
     return json.dumps({"say": say, **fields}, ensure_ascii=False)
+
+
+async def exchange(service: Service, sent: bytes) -> bytes:
+    """What comes back for these bytes, on a connection of their own, until it is closed."""
+    address = urlsplit(service.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(sent)
+    received = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return received
 
 
 async def events_of(response: httpx2.Response) -> list[dict[str, Any]]:
@@ -110,25 +119,12 @@ class _Server(uvicorn.Server):
         await self.lifespan.shutdown()
 
 
-def _share_routes(app: FastAPI) -> None:
-    """Let the applications of this process have the same routes.
-
-    The framework makes a router's routes once more for each application that includes it, when the first request comes:
-    up to half a second a test.
-    """
-    for index, route in enumerate(app.router.routes):
-        router = getattr(route, "original_router", None)
-        if router is not None:
-            app.router.routes[index] = _INCLUDED.setdefault(id(router), route)
-
-
 @asynccontextmanager
 async def running_app(settings: Settings, engine_socket: Path, instance: str = "0" * 32) -> AsyncIterator[str]:
     """The application on a free port of the loopback; its URL."""
     app = create_app(settings, secret=SECRET, engine_socket=engine_socket, instance=instance)
-    _share_routes(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = server_config(app, settings)
+        config = server_config(app, settings, app.state.http_metrics)
         config.loop, config.timeout_graceful_shutdown = "asyncio", 5
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -5,18 +5,21 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import promql_parser
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from app.common.errors import AppError, DatabaseUnavailable
+from database.models import TurnStatus
 from tests.service import NEW_MESSAGE, running_service, script, stream
 from tests.test_controller.test_metrics_controller import TOKEN, read
 
 DOCS = Path(__file__).parent.parent / "docs"
 # Prometheus' own, and what it adds to each series.
 OF_PROMETHEUS, TARGET = {"up"}, {"job", "instance"}
+Node = TypeVar("Node", bound=promql_parser.Expr)
 
 
 def dashboard() -> dict[str, Any]:
@@ -36,15 +39,26 @@ def expressions() -> Iterator[str]:
     yield from (rule["expr"] for rule in rules())
 
 
-def selectors(expression: str) -> list[promql_parser.VectorSelector]:
-    found: list[promql_parser.VectorSelector] = []
+def nodes(expression: str, kind: type[Node]) -> list[Node]:
+    found: list[Node] = []
 
     def visit(node: promql_parser.Expr) -> None:
-        if isinstance(node, promql_parser.VectorSelector):
+        if isinstance(node, kind):
             found.append(node)
 
     promql_parser.walk(promql_parser.parse(expression), visit)
     return found
+
+
+def selectors(expression: str) -> list[promql_parser.VectorSelector]:
+    return nodes(expression, promql_parser.VectorSelector)
+
+
+def values(alert: str, label: str) -> set[str]:
+    """Those that an alert asks for."""
+    (expression,) = (rule["expr"] for rule in rules() if rule["alert"] == alert)
+    matchers = [matcher for selector in selectors(expression) for matcher in selector.matchers.matchers]
+    return {value for matcher in matchers if matcher.name == label for value in matcher.value.split("|")}
 
 
 async def test_every_metric_and_label_they_name_is_there(migrated_sqlite: Path, tmp_path: Path) -> None:
@@ -63,6 +77,24 @@ async def test_every_metric_and_label_they_name_is_there(migrated_sqlite: Path, 
         assert selector.name in labels, selector
         asked = {matcher.name for matcher in selector.matchers.matchers}
         assert asked <= labels[selector.name] | TARGET, selector
+
+
+def test_what_grows_is_counted_and_what_changes_is_not() -> None:
+    """A gauge is read now and then: an engine that died and was back in between has never been away."""
+    for expression in expressions():
+        for call in nodes(expression, promql_parser.Call):
+            assert call.func.name in {"histogram_quantile", "increase", "rate"}
+            if call.func.name != "histogram_quantile":
+                (counted,) = call.args
+                assert isinstance(counted, promql_parser.MatrixSelector)
+                assert str(counted.vector_selector.name).endswith(("_total", "_bucket", "_sum", "_count"))
+
+
+def test_an_alert_asks_for_every_way_in_which_its_trouble_is_told() -> None:
+    kinds: list[type[AppError]] = [DatabaseUnavailable, *DatabaseUnavailable.__subclasses__()]
+    assert values("ChatglmDatabaseAway", "code") == {kind.code for kind in kinds}
+    assert values("ChatglmTurnsFail", "status") == {TurnStatus.FAILED, TurnStatus.INTERRUPTED}
+    assert values("ChatglmOverloaded", "code") == {"overloaded"}
 
 
 def test_the_parser_refuses_what_prometheus_would() -> None:

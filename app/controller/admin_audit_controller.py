@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from app.controller.auth import AdminCaller
 from app.controller.provided import Audit
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from database.models import AuditEvent
 from schemas.audit_schema import AuditActor, AuditQuery, AuditView
 from schemas.page_schema import Page, page_of
 
-router = APIRouter(prefix="/admin/v1/audit", tags=["admin"], responses=REFUSALS)
+router = Router(prefix="/admin/v1/audit", tags=["admin"], responses=REFUSALS)
 
 
 @router.get("")

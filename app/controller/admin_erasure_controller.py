@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from app.controller.auth import Administrator
 from app.controller.provided import Erasure
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from schemas.erasure_schema import ErasureReport, UserQuery
 from schemas.text import Id
 
-router = APIRouter(prefix="/admin/v1/tenants/{tenant_id}", tags=["admin"], responses=REFUSALS)
+router = Router(prefix="/admin/v1/tenants/{tenant_id}", tags=["admin"], responses=REFUSALS)
 TenantId = Annotated[Id, Path()]
 
 

@@ -3,18 +3,19 @@
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from app.controller.auth import Administrator
 from app.controller.provided import Keys
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from schemas.key_schema import KeyChange, KeyView, MadeKey, NewKeyRequest, Rotation
 from schemas.page_schema import Page, PageQuery, page_of
 from schemas.text import Id
 from services.new_key import NewKey
 from services.principal import Scope
 
-router = APIRouter(prefix="/admin/v1/tenants/{tenant_id}/keys", tags=["admin"], responses=REFUSALS)
+router = Router(prefix="/admin/v1/tenants/{tenant_id}/keys", tags=["admin"], responses=REFUSALS)
 TenantId = Annotated[Id, Path()]
 KeyId = Annotated[Id, Path()]
 

@@ -2,17 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 
 from app.controller.auth import AdminCaller, Administrator
 from app.controller.provided import TheLimits
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from database.models import Limit
 from schemas.limit_schema import LimitsList, LimitsView, LimitsWanted
 from schemas.text import Id
 from services.limit_service import Limits
 
-router = APIRouter(prefix="/admin/v1/tenants/{tenant_id}", tags=["admin"], responses=REFUSALS)
+router = Router(prefix="/admin/v1/tenants/{tenant_id}", tags=["admin"], responses=REFUSALS)
 TenantId = Annotated[Id, Path()]
 
 

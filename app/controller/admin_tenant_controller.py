@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from app.controller.auth import Administrator
 from app.controller.provided import Tenants
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from schemas.page_schema import Page, PageQuery, page_of
 from schemas.tenant_schema import NewTenant, TenantChange, TenantView
 from schemas.text import Id
 
-router = APIRouter(prefix="/admin/v1/tenants", tags=["admin"], responses=REFUSALS)
+router = Router(prefix="/admin/v1/tenants", tags=["admin"], responses=REFUSALS)
 TenantId = Annotated[Id, Path()]
 
 

@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 
 from app.controller.auth import AdminCaller
 from app.controller.provided import UsageSums
 from app.controller.responses import REFUSALS, also
+from app.controller.router import Router
 from app.controller.usage_controller import usage_filter
 from app.controller.usage_table import table, wants_table
 from schemas.usage_schema import TenantsUsageList, TenantsUsageQuery, TenantsUsageRow
 
-router = APIRouter(prefix="/admin/v1/usage", tags=["admin"], responses=REFUSALS)
+router = Router(prefix="/admin/v1/usage", tags=["admin"], responses=REFUSALS)
 
 
 @router.get("", response_model=TenantsUsageList, responses=also("text/csv"))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.base import SecurityBase
 from structlog.contextvars import bind_contextvars
 
 from app.common.errors import Forbidden, Unauthenticated
@@ -18,32 +19,37 @@ from services.audit_service import Actor
 from services.principal import Principal, Scope
 
 _bearer = HTTPBearer(auto_error=False, description="An API key.")
-_header = APIKeyHeader(name="x-api-key", auto_error=False, description="An API key.")
+KEY_HEADER = APIKeyHeader(name="x-api-key", auto_error=False, description="An API key.")
 
 
-class Require:
+class Require(SecurityBase):
     """A dependency: the caller's principal, if its key is valid and has this scope.
 
-    What any route refuses to a caller that it knows is refused here, too: a dependency of its own would cost more.
+    It depends on nothing else, since each further dependency costs a request as much as the check of its key; for the
+    same reason it looks at the query. It describes itself as the one scheme; the description adds `KEY_HEADER`.
     """
+
+    model, scheme_name = _bearer.model, _bearer.scheme_name
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    async def __call__(
-        self,
-        request: Request,
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-        header: Annotated[str | None, Depends(_header)],
-    ) -> Principal:
+    async def __call__(self, request: Request) -> Principal:
         """Raises Unauthenticated, Forbidden, or RequestValidationError for a query that the route does not know."""
-        authentication = (await provided(request)).authentication
-        principal = await authentication.authenticate(bearer.credentials if bearer else header)
+        principal = await (await provided(request)).authentication.authenticate(await _key(request))
         bind_contextvars(tenant_id=principal.tenant_id)
         if self.scope not in principal.scopes:
             raise Forbidden(f"The API key lacks the scope {self.scope.value!r}.")
         refuse_unknown_query(request)
         return principal
+
+
+async def _key(request: Request) -> str | None:
+    bearer = await _bearer(request)
+    return bearer.credentials if bearer else await KEY_HEADER(request)
+
+
+chat_caller = Require(Scope.CHAT)
 
 
 class RequireToken:
@@ -57,11 +63,6 @@ class RequireToken:
         given = bearer.credentials if bearer else ""
         if not hmac.compare_digest(given.encode(), self._token):
             raise Unauthenticated("The token of CHATGLM_METRICS_TOKEN is wanted.")
-
-
-async def chat_caller(request: Request) -> Principal:
-    """The principal of a request that no dependency has read yet. Raises what `Require` raises."""
-    return await Require(Scope.CHAT)(request, await _bearer(request), await _header(request))
 
 
 def actor(principal: Principal, request: Request) -> Actor:
@@ -82,21 +83,20 @@ async def _listener(
     query: Annotated[StreamQuery, Query()],
     request: Request,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-    header: Annotated[str | None, Depends(_header)],
 ) -> ListenerOf:
     """Whoever has a key for chat, or the turn's own token where no key can be sent."""
     here = await provided(request)
-    token, key = query.token, bearer.credentials if bearer else header
+    token, key = query.token, bearer.credentials if bearer else await KEY_HEADER(request)
     if key is None and token is not None:
         tenant_id = await here.stream_access.tenant(token, message_id)
         bind_contextvars(tenant_id=tenant_id)
         return ListenerOf(tenant_id, lambda: here.stream_access.tenant(token, message_id))
-    principal = await Require(Scope.CHAT)(request, bearer, header)
+    principal = await chat_caller(request)
     return ListenerOf(principal.tenant_id, lambda: here.authentication.authenticate(key))
 
 
 Listener = Annotated[ListenerOf, Depends(_listener)]
-ChatCaller = Annotated[Principal, Depends(Require(Scope.CHAT))]
+ChatCaller = Annotated[Principal, Depends(chat_caller)]
 HistoryReader = Annotated[Principal, Depends(Require(Scope.HISTORY_READ))]
 HistoryEraser = Annotated[Principal, Depends(Require(Scope.HISTORY_DELETE))]
 AdminCaller = Annotated[Principal, Depends(Require(Scope.ADMIN))]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import tzinfo
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from app.controller.auth import ChatCaller
 from app.controller.chat_events import ChatEvents, chat_event, token_usage
@@ -11,6 +11,7 @@ from app.controller.idempotent_route import IdempotentRoute
 from app.controller.local_time import local_time
 from app.controller.provided import Everything
 from app.controller.responses import REFUSALS, also
+from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
 from app.controller.stream_url import stream_url
 from schemas.chat_schema import Answer, BackgroundTurn, NewMessage, SaidMessage
@@ -22,7 +23,7 @@ from services.live_turn import LiveTurn
 from services.said_item import SaidItem
 from services.turn_end import TurnEnd
 
-router = APIRouter(route_class=IdempotentRoute, prefix="/chat", tags=["chat"])
+router = Router(route_class=IdempotentRoute, prefix="/chat", tags=["chat"])
 _ENDPOINT = "/chat/new/message/"
 _EVENT_STREAM = "text/event-stream"
 

@@ -3,18 +3,19 @@
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import Header, Path, Query, Response
 
 from app.common.errors import InvalidRequest
 from app.controller.auth import ChatCaller, Listener
 from app.controller.chat_events import SEEN_ALL, ChatEvents
 from app.controller.provided import Follower
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from app.controller.sse import EventStream
 from schemas.chat_schema import StoppedTurn, StreamQuery
 from schemas.text import Id
 
-router = APIRouter(prefix="/chat", tags=["chat"], responses=REFUSALS)
+router = Router(prefix="/chat", tags=["chat"], responses=REFUSALS)
 # After how many milliseconds a browser that lost the connection comes back.
 _RETRY = b"retry: 500\n\n"
 _EVENT_ID = re.compile(rf"([0-9]{{1,10}})({SEEN_ALL})?")

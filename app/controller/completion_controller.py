@@ -1,6 +1,6 @@
 """`/v1/chat/completions`: OpenAI's route to the model."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from app.controller.auth import ChatCaller
 from app.controller.completion_answer import completion
@@ -9,12 +9,13 @@ from app.controller.completion_request import chat_request
 from app.controller.idempotent_route import IdempotentRoute
 from app.controller.provided import Chat
 from app.controller.responses import REFUSALS, also
+from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
 from schemas.completion_request_schema import CompletionRequest
 from schemas.completion_schema import ChatCompletion
 from services.stored_completion_service import ENDPOINT
 
-router = APIRouter(route_class=IdempotentRoute, tags=["chat completions"], responses=REFUSALS)
+router = Router(route_class=IdempotentRoute, tags=["chat completions"], responses=REFUSALS)
 
 
 @router.post(ENDPOINT, response_model=ChatCompletion, responses=also("text/event-stream"))

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from app.controller.auth import ChatCaller, EraserActor, HistoryEraser, HistoryReader
 from app.controller.conversation_view import conversation_id, conversation_view
@@ -10,13 +10,14 @@ from app.controller.local_time import aware
 from app.controller.provided import Conversations, Erasure, Zone
 from app.controller.response_items import said_items
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from database.repositories.conversation_repository import ConversationFilter
 from schemas.conversation_schema import ConversationQuery, ConversationView, DeletedConversation, NewConversation
 from schemas.metadata import MetadataChange
 from schemas.page_schema import Page
 from schemas.wire_id import ConversationId
 
-router = APIRouter(prefix="/v1/conversations", tags=["conversations"], responses=REFUSALS)
+router = Router(prefix="/v1/conversations", tags=["conversations"], responses=REFUSALS)
 RowId = Annotated[ConversationId, Path(alias="conversation_id")]
 
 

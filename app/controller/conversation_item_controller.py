@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from app.controller.auth import ChatCaller, HistoryEraser, HistoryReader
 from app.controller.conversation_controller import RowId
@@ -12,12 +12,13 @@ from app.controller.item_view import item_view
 from app.controller.provided import Conversations
 from app.controller.response_items import said_items
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from database.models import Item
 from schemas.conversation_schema import ConversationView, IncludeQuery, ItemQuery, NewItems
 from schemas.response_schema import InputItemPage, InputItemView
 from schemas.wire_id import ItemId
 
-router = APIRouter(prefix="/v1/conversations/{conversation_id}/items", tags=["conversations"], responses=REFUSALS)
+router = Router(prefix="/v1/conversations/{conversation_id}/items", tags=["conversations"], responses=REFUSALS)
 _ItemRowId = Annotated[ItemId, Path(alias="item_id")]
 _Include = Annotated[IncludeQuery, Query()]
 

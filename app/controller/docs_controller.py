@@ -4,12 +4,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.responses import HTMLResponse
 
+from app.controller.router import Router
 from app.version import NAME
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 _PAGE = f"""<!DOCTYPE html>
 <html lang="en">

@@ -1,14 +1,15 @@
 """The open routes: what this is, whether it lives, whether it can answer."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from app.common.errors import Unavailable
 from app.controller.provided import Everything
+from app.controller.router import Router
 from app.version import NAME, VERSION
 from schemas.health_schema import Alive, Readiness, Welcome
 from services.inference.engine import EngineUnavailable
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 DEMO_NOTICE = (
     "This is the bundled demo model: small, English only, often wrong. Set CHATGLM_MODEL to serve a ChatGLM model."
 )

@@ -3,18 +3,19 @@
 from datetime import tzinfo
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from app.controller.auth import EraserActor, HistoryEraser, HistoryReader
 from app.controller.local_time import aware, local_time
 from app.controller.provided import Erasure, History, Zone
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from database.repositories.history_repository import HistoryFilter, Row
 from schemas.erasure_schema import ErasureReport, UserQuery
 from schemas.history_schema import Erased, HistoryEntry, HistoryList, HistoryQuery
 from schemas.text import Id
 
-router = APIRouter(prefix="/chat", tags=["history"], responses=REFUSALS)
+router = Router(prefix="/chat", tags=["history"], responses=REFUSALS)
 
 
 @router.get("/get/messages", include_in_schema=False)

@@ -6,6 +6,8 @@ from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry, Counter
 from starlette.types import Scope
 
+from app.common.errors import AppError
+
 _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 
 
@@ -17,7 +19,7 @@ class HttpMetrics:
             "chatglm:http_requests", "Requests that were answered.", ["method", "route", "status"], registry=registry
         )
         self._refusals = Counter(
-            "chatglm:refusals", "Requests that came through and got an error.", ["code"], registry=registry
+            "chatglm:refusals", "Requests that got an error instead of an answer.", ["code"], registry=registry
         )
 
     def answered(self, scope: Scope, status: int, noted: Mapping[str, object]) -> None:
@@ -28,3 +30,7 @@ class HttpMetrics:
         self._requests.labels(method, path, status).inc()
         if "code" in noted:
             self._refusals.labels(noted["code"]).inc()
+
+    def refused(self, error: AppError) -> None:
+        """A request was refused before there was a route for it."""
+        self._refusals.labels(error.code).inc()

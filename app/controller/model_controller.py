@@ -1,15 +1,14 @@
 """`/v1/models`: which models the caller may use."""
 
-from fastapi import APIRouter
-
 from app.controller.auth import ChatCaller
 from app.controller.provided import Chat
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from app.version import NAME
 from schemas.model_schema import ModelEntry, ModelList
 from services.chat_service import ChatService
 
-router = APIRouter(prefix="/v1/models", tags=["models"], responses=REFUSALS)
+router = Router(prefix="/v1/models", tags=["models"], responses=REFUSALS)
 
 
 @router.get("")

@@ -1,6 +1,6 @@
 """`/v1/responses`: OpenAI's newer route to the model."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from app.controller.auth import ChatCaller
 from app.controller.idempotent_route import IdempotentRoute
@@ -11,12 +11,13 @@ from app.controller.response_items import references
 from app.controller.response_output import output_of
 from app.controller.response_request import chat_request, tokens_request
 from app.controller.responses import REFUSALS, also
+from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
 from schemas.response_request_schema import ResponseRequest, TokensQuestion
 from schemas.response_schema import InputTokens, ResponseObject
 from services.response_service import ENDPOINT
 
-router = APIRouter(route_class=IdempotentRoute, prefix=ENDPOINT, tags=["responses"], responses=REFUSALS)
+router = Router(route_class=IdempotentRoute, prefix=ENDPOINT, tags=["responses"], responses=REFUSALS)
 
 
 @router.post("", response_model=ResponseObject, responses=also("text/event-stream"))

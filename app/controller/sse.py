@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from app.body_writer import BODY_WRITER, BodyWriter
 from app.common.errors import AppError, Unauthenticated, Unavailable
 from app.common.handlers import error_envelope
+from database.models import TurnStatus
 from services.answer_delta import TextDelta
 from services.live_turn import LiveTurn
 from services.turn_end import TurnEnd, TurnEvent
@@ -96,11 +97,17 @@ class EventStream(Response):
                     more = not isinstance(event, TurnEnd)
                     if isinstance(event, TurnEnd) and event.error is not None:
                         scope["state"]["is_broken"] = True
-                    await send({"type": "http.response.body", "body": self._encode(event), "more_body": more})
+                    await send({"type": "http.response.body", "body": self._written(event), "more_body": more})
                     if not more:
                         return
                 if not events and not await listener.news():
                     await send({"type": "http.response.body", "body": self._encode(TextDelta("")), "more_body": True})
+
+    def _written(self, event: TurnEvent) -> bytes:
+        if isinstance(event, TurnEnd) and event.error is not None and event.status == TurnStatus.RUNNING:
+            # No event of the turn: with an id or a number, it would make who listens again miss what comes instead.
+            return error_event(event.error)
+        return self._encode(event)
 
     def _taking(self, listener: TurnListener, writer: BodyWriter, leaving: asyncio.Task[None]) -> Callable[[], bool]:
         """Writes what a turn says next, but for what takes a task: to wait for the client, to check, to end."""

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from app.common.errors import InvalidRequest
 from app.controller.auth import ChatCaller, HistoryEraser, HistoryReader
 from app.controller.completion_answer import completion_id
 from app.controller.provided import StoredCompletions
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from app.controller.stored_completion_answer import stored_completion, stored_messages
 from database.repositories.stored_turn_repository import StoredTurnFilter
 from schemas.completion_schema import ChatCompletion
@@ -23,7 +24,7 @@ from schemas.stored_completion_schema import (
 from schemas.wire_id import CompletionId
 from services.stored_completion_service import ENDPOINT
 
-router = APIRouter(prefix=ENDPOINT, tags=["chat completions"], responses=REFUSALS)
+router = Router(prefix=ENDPOINT, tags=["chat completions"], responses=REFUSALS)
 TurnId = Annotated[CompletionId, Path(alias="completion_id")]
 
 

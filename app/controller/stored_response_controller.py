@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 
 from app.common.errors import InvalidRequest
 from app.controller.auth import ChatCaller, HistoryEraser, HistoryReader
@@ -12,13 +12,14 @@ from app.controller.response_answer import shown_id
 from app.controller.response_events import ResponseEvents
 from app.controller.response_items import row_id
 from app.controller.responses import REFUSALS, also
+from app.controller.router import Router
 from app.controller.sse import EventStream
 from app.controller.stored_response import shown, unsaid
 from schemas.response_schema import DeletedResponse, InputItemPage, InputItemQuery, ResponseObject, ResponseQuery
 from schemas.wire_id import ResponseId
 from services.response_service import ENDPOINT
 
-router = APIRouter(prefix=f"{ENDPOINT}/{{response_id}}", tags=["responses"], responses=REFUSALS)
+router = Router(prefix=f"{ENDPOINT}/{{response_id}}", tags=["responses"], responses=REFUSALS)
 TurnId = Annotated[ResponseId, Path(alias="response_id")]
 
 

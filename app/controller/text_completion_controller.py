@@ -2,19 +2,20 @@
 
 import asyncio
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from app.controller.auth import ChatCaller
 from app.controller.idempotent_route import IdempotentRoute
 from app.controller.provided import Texts
 from app.controller.responses import REFUSALS, also
+from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
 from app.controller.text_completion_answer import text_completion
 from app.controller.text_completion_chunks import TextCompletionChunks
 from app.controller.text_completion_request import ENDPOINT, text_request
 from schemas.text_completion_schema import TextCompletion, TextCompletionRequest
 
-router = APIRouter(route_class=IdempotentRoute, tags=["completions"], responses=REFUSALS)
+router = Router(route_class=IdempotentRoute, tags=["completions"], responses=REFUSALS)
 
 
 @router.post(ENDPOINT, response_model=TextCompletion, responses=also("text/event-stream"))

@@ -1,15 +1,14 @@
 """`/v1/tokenize` and `/v1/detokenize`, as vLLM has them."""
 
-from fastapi import APIRouter
-
 from app.controller.auth import ChatCaller
 from app.controller.completion_messages import conversation
 from app.controller.completion_request import tool_use
 from app.controller.provided import TokenIds
 from app.controller.responses import REFUSALS
+from app.controller.router import Router
 from schemas.token_schema import DetokenizeAnswer, DetokenizeRequest, TokenizeAnswer, TokenizeRequest
 
-router = APIRouter(prefix="/v1", tags=["tokens"], responses=REFUSALS)
+router = Router(prefix="/v1", tags=["tokens"], responses=REFUSALS)
 
 
 @router.post("/tokenize")

@@ -3,17 +3,18 @@
 from datetime import date, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 
 from app.controller.auth import HistoryReader
 from app.controller.provided import UsageSums
 from app.controller.responses import REFUSALS, also
+from app.controller.router import Router
 from app.controller.usage_table import table, wants_table
 from database.clock import now
 from database.repositories.usage_repository import UsageFilter
 from schemas.usage_schema import UsageList, UsageQuery, UsageRow
 
-router = APIRouter(prefix="/v1", tags=["usage"], responses=REFUSALS)
+router = Router(prefix="/v1", tags=["usage"], responses=REFUSALS)
 _DEFAULT = timedelta(days=30)
 
 

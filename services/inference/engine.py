@@ -154,7 +154,7 @@ class End(Struct, frozen=True, tag=True, omit_defaults=True):
     stop_logprobs: TokenLogprobs | None = None
 
 
-class Failed(Struct, frozen=True, tag=True):
+class Failed(Struct, frozen=True, tag=True, omit_defaults=True):
     """The last event of a generation, with all its answers, that did not end well.
 
     Attributes:
@@ -162,12 +162,14 @@ class Failed(Struct, frozen=True, tag=True):
             `invalid_request`, `context_length_exceeded`.
         message: for the caller; no internals.
         retryable: whether the same request may succeed later.
+        retry_after: after how many seconds it makes sense, where that is known.
     """
 
     id: str
     kind: str
     message: str
     retryable: bool
+    retry_after: float | None = None
 
 
 Event = Delta | PromptLogprobs | End | Failed

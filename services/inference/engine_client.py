@@ -42,6 +42,7 @@ from services.inference.wire import (
 
 _RECONNECT_SECONDS = 0.2
 _RETRY_AFTER = 2.0
+_LOST = "engine_lost"
 # A server that lives answers within a step of its engine at the most.
 _ADMISSION_SECONDS = 10.0
 
@@ -160,7 +161,7 @@ class EngineClient:
         for event in events:
             if (place := self._places.get(event.id)) is not None:
                 place.stopwatch.hear(event, at)
-                place.push(event)
+                place.push(self._lost(event) if isinstance(event, Failed) and event.kind == _LOST else event)
 
     def _disconnected(self) -> None:
         self.losses += self._ready
@@ -174,7 +175,13 @@ class EngineClient:
             self._link = None
         for place in self._places.values():
             place.refuse(self._unavailable())
-            place.push(Failed(place.id, "engine_lost", "The engine stopped before the end; try again.", retryable=True))
+            failed = Failed(place.id, _LOST, "The engine stopped before the end; try again.", retryable=True)
+            place.push(self._lost(failed))
+
+    def _lost(self, failed: Failed) -> Failed:
+        # An engine may say itself that it is of no use any more, just before it is gone.
+        self._breaker.lost()
+        return replace(failed, retry_after=self._breaker.retry_after)
 
 
 class _Place:

@@ -63,6 +63,7 @@ def last(answers: bytes) -> tuple[int, str | None]:
     statuses = re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)
     head, _, body = answers[answers.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
     assert b"x-content-type-options: nosniff" in head
+    assert re.search(rb"\r\nx-request-id: [0-9a-f]{32}\r\n", head)
     return int(statuses[-1]), json.loads(body)["error"]["code"]
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 import shutil
 import sqlite3
 import sys
@@ -24,7 +25,7 @@ from database.driver import SqliteTransaction
 from database.models import Tenant
 from database.session import Database
 from tests.process import KEY, environment, started_service
-from tests.service import NEW_MESSAGE, Service, running_service, script, stream
+from tests.service import NEW_MESSAGE, Service, exchange, running_service, script, stream
 
 CANARY = "canary-4f1d"
 TOUCHED = ("root", "app", "database", "services", "tools", "sqlalchemy")
@@ -110,6 +111,20 @@ async def test_requests_on_one_connection_do_not_inherit_each_others_ids(service
     assert first["request_id"] != second["request_id"]
     assert "turn_id" not in second
     assert "tenant_id" not in second
+
+
+async def test_a_path_is_logged_as_it_was_sent(service: Service, log: Log) -> None:
+    for path in ("/a%1b%5b2J%0A%E5%A5%BD%25", "/%", "/chat//../%2e%2E/;"):
+        request = f"GET {path}?q HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+        assert (await exchange(service, request.encode())).startswith(b"HTTP/1.1 404")
+        assert log.of("app.access")[-1]["path"] == path
+
+
+async def test_what_is_refused_before_there_is_a_route_is_logged_with_its_id(service: Service, log: Log) -> None:
+    (request_id,) = re.findall(rb"x-request-id: ([0-9a-f]{32})\r\n", await exchange(service, b"nonsense\r\n\r\n"))
+    (refused,) = log.of("app.http_protocol")
+    assert refused["event"] == "refused a request of 127.0.0.1: invalid_request"
+    assert refused["request_id"] == request_id.decode()
 
 
 async def test_health_checks_are_not_logged(service: Service, log: Log) -> None:

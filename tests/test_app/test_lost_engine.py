@@ -80,7 +80,8 @@ async def answered(service: Service) -> None:
 
 async def whole(service: Service) -> str:
     answer = await service.ours.post(NEW_MESSAGE, json={"prompt": "hi", "max_tokens": LONG})
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.status_code == 503
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
     return str(answer.json()["error"]["code"])
 
 

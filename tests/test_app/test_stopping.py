@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from database.engine import create_engine
 from database.session import Database
 from services.key_service import KeyService
 from services.key_token import Peppers
+from services.principal import TENANT_SCOPES, Principal
 from services.tenant_service import TenantService
+from services.turn_log import TurnLog
 from tests.event_stream import events
 from tests.process import environment
 from tests.rows import TESTER
 from tests.service import NEW_MESSAGE, SECRET, client, events_of, running_app, running_engine, script
+from tests.turns import a_live_turn, an_opening
 
 LONG = script("a" * 5000, rate=100)
 
@@ -36,6 +40,7 @@ class Api:
     process: Process
     caller: httpx2.AsyncClient
     key: str
+    principal: Principal
     url: str
 
     async def ready(self) -> None:
@@ -59,7 +64,8 @@ class Api:
 async def api(database_url: str, directory: Path, **settings: Any) -> AsyncIterator[Api]:
     database = Database(create_engine(database_url, pool_size=2))
     tenant = await TenantService(database).create(TESTER, "ours")
-    key = (await KeyService(database, Peppers(SECRET)).create(TESTER, tenant.id)).secret
+    made = await KeyService(database, Peppers(SECRET)).create(TESTER, tenant.id)
+    key, principal = made.secret, Principal(tenant_id=tenant.id, key_id=made.row.id, scopes=TENANT_SCOPES)
     await database.close()
     env = environment(directory, database_url=database_url, secret=SECRET.decode(), **settings)
     async with running_engine(directory / "engine.sock"):
@@ -76,7 +82,7 @@ async def api(database_url: str, directory: Path, **settings: Any) -> AsyncItera
             )
         async with client(url, key) as caller, asyncio.timeout(120):
             try:
-                yield Api(process, caller, key, url)
+                yield Api(process, caller, key, principal, url)
             finally:
                 if process.returncode is None:
                     process.kill()
@@ -110,6 +116,16 @@ async def begin(api: Api, prompt: str) -> Turns:
     while len(await log(api.caller)) < 3:
         await asyncio.sleep(0.05)
     return turns
+
+
+async def run_elsewhere(database_url: str, principal: Principal) -> str:
+    """A turn in the background whose process is another one."""
+    database = Database(create_engine(database_url, pool_size=2))
+    turn_log = TurnLog(database, owner="2" * 32, lease=timedelta(hours=1))
+    turn = a_live_turn(resumable=True)
+    await turn_log.open(turn, an_opening(principal))
+    await database.close()
+    return turn.id
 
 
 async def log(caller: httpx2.AsyncClient) -> list[dict[str, Any]]:
@@ -154,16 +170,25 @@ async def test_what_outlasts_the_grace_or_a_second_signal_is_cancelled_and_store
     async with api(sqlite_url, tmp_path, shutdown_seconds=grace) as service:
         await service.ready()
         turns = await begin(service, LONG)
+        elsewhere = await run_elsewhere(sqlite_url, service.principal)
+        listening = service.caller.build_request("GET", f"/chat/stream/{elsewhere}")
+        heard = await service.caller.send(listening, stream=True)
         service.process.send_signal(signals[0])
         # Two at once would be one to the process.
         for each in signals[1:]:
             await service.stopping()
             service.process.send_signal(each)
         assert await turns.codes() == ["shutting_down"] * 3
+        (last,) = events((await heard.aread()).decode())
+        # Without an id: whoever comes back with that of a last event is told that there is nothing more.
+        assert (last.data["error"]["code"], last.id) == ("shutting_down", None)
         output, _ = await service.process.communicate()
         assert service.process.returncode == 0, output
         assert b"Traceback" not in output
-    for entry in await log_afterwards(service, sqlite_url, tmp_path):
+    goes_on, *entries = await log_afterwards(service, sqlite_url, tmp_path)
+    assert (goes_on["message_id"], goes_on["status"]) == (elsewhere, "running")
+    assert len(entries) == 3
+    for entry in entries:
         assert entry["status"] == "cancelled"
         assert entry["response"] == "a" * entry["completion_tokens"] != ""
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.version import VERSION
 from database.identifier import new_id
-from tests.service import NEW_MESSAGE, Service, running_service, script, stream
+from tests.service import NEW_MESSAGE, Service, exchange, running_service, script, stream
 
 TOKEN = "a token of the tests, long enough to be one"
 # As vLLM names them, with what Prometheus' client adds to a counter.
@@ -152,6 +152,14 @@ async def test_refusals_are_counted_by_code(service: Service) -> None:
     assert seen.value("chatglm:refusals_total", code="invalid_api_key") == 1
     assert seen.value("chatglm:refusals_total", code="invalid_value") == 2
     assert seen.value("chatglm:refusals_total", code="request_too_large") == 1
+
+
+async def test_refusals_before_there_is_a_route_are_counted_too(service: Service) -> None:
+    await exchange(service, b"nonsense\r\n\r\n")
+    await exchange(service, b"GET / HTTP/1.1\r\nHost: here\r\n" + b"x: y\r\n" * 200)
+    seen = await read(service)
+    for code in ("invalid_request", "headers_too_large"):
+        assert seen.value("chatglm:refusals_total", code=code) == 1
 
 
 async def test_no_caller_can_make_a_series(service: Service) -> None:

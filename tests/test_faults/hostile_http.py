@@ -4,16 +4,18 @@ import asyncio
 import re
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from starlette.responses import PlainTextResponse
 from uvicorn.server import ServerState
 
 from app.controller.body_limit import BodyLimit
+from app.controller.http_metrics import HttpMetrics
 from app.server_config import server_config
 from app.settings import Settings
 
 _SETTINGS = Settings(_env_file=None, max_body_bytes=1024)
 _LIMITED = BodyLimit(PlainTextResponse("fine"), most=1024, pause=1, seconds=1)
-_config = server_config(_LIMITED, _SETTINGS)
+_config = server_config(_LIMITED, _SETTINGS, HttpMetrics(CollectorRegistry()))
 _config.lifespan = "off"
 _config.load()
 _loop = asyncio.new_event_loop()

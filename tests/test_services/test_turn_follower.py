@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from sqlalchemy import func, select
 
-from app.common.errors import NotFound
+from app.common.errors import NotFound, Unavailable
 from database.models import Lease, TurnChunk, TurnStatus, TurnText
 from database.session import Database
 from services.answer_delta import TextDelta
@@ -213,6 +213,45 @@ async def test_a_copy_that_nobody_listens_to_is_given_up(
             copy.left_at -= 6
             await asyncio.sleep(0)
     assert await _hear_first(process, await follower.follow(tenants.ours.tenant_id, process.turn.id)) == "a word"
+
+
+async def test_who_listens_to_a_turn_of_another_process_is_told_that_this_one_stops(
+    database: Database, tenants: TwoTenants, process: _Process, follower: TurnFollower
+) -> None:
+    await process.say("a word")
+    copy = await follower.follow(tenants.ours.tenant_id, process.turn.id)
+    assert await _hear(copy, 6) == "a word"
+    cancelling = asyncio.create_task(follower.cancel(tenants.ours.tenant_id, process.turn.id))
+    async with asyncio.timeout(10):
+        while not process.turn.unheard.is_set():
+            await process.watch.look()
+    await follower.close()
+    heard, end = await _all(copy)
+    assert isinstance(end.error, Unavailable)
+    assert (heard, end.error.code, end.error.retry_after) == ("a word", "shutting_down", 1)
+    # Where a turn is cancelled, its state is the answer; here it is none yet.
+    for asking in (cancelling, follower.follow(tenants.ours.tenant_id, process.turn.id)):
+        with pytest.raises(Unavailable, match="stopping") as refused:
+            await asking
+        assert refused.value.code == "shutting_down"
+    # It goes on where it runs, and once it has ended it can be read here as long as anything is answered.
+    await process.say(", and another")
+    await process.end()
+    ended = await follower.follow(tenants.ours.tenant_id, process.turn.id)
+    assert (await _all(ended))[1].status == TurnStatus.COMPLETED
+    assert await _response(database, tenants, process.turn) == "a word, and another"
+
+
+async def test_a_copy_that_has_ended_keeps_its_end_when_the_process_stops(
+    tenants: TwoTenants, process: _Process, follower: TurnFollower
+) -> None:
+    copy = await follower.follow(tenants.ours.tenant_id, process.turn.id)
+    await process.end()
+    async with asyncio.timeout(10):
+        while not copy.has_ended:
+            await asyncio.sleep(0)
+    await follower.close()
+    assert (await _all(copy))[1].status == TurnStatus.COMPLETED
 
 
 async def _hear_first(process: _Process, copy: LiveTurn) -> str:

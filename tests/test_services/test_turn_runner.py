@@ -215,16 +215,17 @@ async def test_a_starter_that_is_cancelled_leaves_no_turn_behind(running: Runnin
 
 
 async def test_a_failed_generation_and_a_defect_both_settle_as_failed(running: Running) -> None:
-    failures: dict[str, Event] = {
-        "engine_lost": Failed("", "engine_lost", "gone", retryable=True),
-        "generation_failed": Delta("", [1], index=1_000),
-    }
-    for code, failure in failures.items():
+    failures: list[tuple[Event, str, float | None]] = [
+        (Failed("", "engine_lost", "gone", retryable=True, retry_after=17), "engine_lost", 17),
+        (Failed("", "deadline", "late", retryable=True), "deadline", 1),
+        (Delta("", [1], index=1_000), "generation_failed", None),
+    ]
+    for failure, code, retry_after in failures:
         log = FakeLog()
         turn = await running(FakeEngine(tokens("hel"), failure), log).start(await plan())
         with pytest.raises(AppError) as raised:
             await turn.outcome()
-        assert raised.value.code == code
+        assert (raised.value.code, raised.value.retry_after) == (code, retry_after)
         assert log.ends[0].status == TurnStatus.FAILED
         assert turn.text == "hel"
 

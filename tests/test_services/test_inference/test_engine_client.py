@@ -15,7 +15,6 @@ from services.inference.engine import (
     EngineOverloaded,
     EngineUnavailable,
     Event,
-    Failed,
     GenerationRequest,
 )
 from services.inference.engine_client import EngineClient
@@ -180,25 +179,6 @@ async def test_a_client_that_dies_frees_its_places_and_stops_its_generations(ser
     assert core.aborted == ["a"]
     async with client.admit(request("c")), client.admit(request("d")):
         pass
-
-
-async def test_a_server_that_dies_fails_what_runs_and_refuses_what_comes(served: Served) -> None:
-    client, core, server = served
-    async with client.admit(request("a")) as place:
-        events = heard(place)
-        await until(lambda: core.running)
-        core.step()
-        await events.get()
-        await server.close()
-        failed = await events.get()
-        assert isinstance(failed, Failed)
-        assert (failed.kind, failed.retryable) == ("engine_lost", True)
-    assert not (await client.health()).ready
-    assert client.losses == 1
-    with pytest.raises(EngineUnavailable):
-        async with client.admit(request("b")):
-            pass
-    assert client.limits == LIMITS
 
 
 async def test_a_client_waits_for_a_server_that_loads_and_comes_back_to_one_that_restarts(tmp_path: Path) -> None:
