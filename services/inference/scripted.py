@@ -188,12 +188,13 @@ def _events(
         scores = _certain(request.prompt_ids[1:], request.sampling.prompt_logprobs)
         yield 0.0, PromptLogprobs(request.id, scores)
     answer = (bytes.fromhex(script.hex) or script.say.encode()) * script.repeat
-    tokens = list(answer[: request.max_tokens])
+    # Not a list: of a long answer that would take eight times as much, for each that runs.
+    tokens = answer[: request.max_tokens]
     for at in range(0, len(tokens), script.step):
         if (broken := _breaks(request, script, at)) is not None:
             yield broken
             return
-        step = tokens[at : at + script.step]
+        step = list(tokens[at : at + script.step])
         yield len(step) / rate, Delta(request.id, step, index, _logprobs(request, step), 0, 0.0 if at else queued)
     if (broken := _breaks(request, script, len(tokens))) is not None:
         yield broken

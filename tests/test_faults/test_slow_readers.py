@@ -22,7 +22,7 @@ _IDLE, _SLOW, _OTHERS = 1000, 1000, 8
 _FAST_ONE_IN = 50
 _BEFORE_SECONDS, _SECONDS = 10.0, 30.0
 # For all of these connections together.
-_MOST_MIB = 200
+_MOST_MIB = 120
 # Bytes: as little as Linux lets a connection have.
 _WINDOW = 2304
 
@@ -54,7 +54,7 @@ async def test_slow_readers_and_idle_connections_slow_nobody(
         f"memory {alone.memory:.0f} MiB, with the slow readers {streams.memory:.0f} MiB, in the end {full.memory:.0f} "
         f"MiB; files {alone.files}, then {full.files}"
     )
-    assert full.files >= alone.files + _IDLE + _SLOW
+    assert full.files > _IDLE + _SLOW
     assert len(then.gaps) > 50
     assert then.refused == []
     assert gap(then) < gap(before) * 1.2
