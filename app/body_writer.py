@@ -9,7 +9,7 @@ BODY_WRITER = "body_writer"
 class BodyWriter:
     """Writes pieces of a body that has begun: without a message, a coroutine and middleware for each.
 
-    A token costs a third less this way. What stands between route and server only looks at how an answer begins.
+    What stands between route and server only looks at how an answer begins.
     """
 
     def __init__(self, cycle: RequestResponseCycle) -> None:

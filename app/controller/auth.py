@@ -12,6 +12,7 @@ from structlog.contextvars import bind_contextvars
 
 from app.common.errors import Forbidden, Unauthenticated
 from app.controller.provided import provided
+from app.controller.query import refuse_unknown_query
 from schemas.chat_schema import StreamQuery
 from schemas.text import Id
 from services.audit_service import Actor
@@ -24,8 +25,8 @@ KEY_HEADER = APIKeyHeader(name="x-api-key", auto_error=False, description="An AP
 class Require(SecurityBase):
     """A dependency: the caller's principal, if its key is valid and has this scope.
 
-    It depends on nothing else, since each further dependency costs a request as much as the check of its key. It
-    describes itself as the one scheme; the description adds `KEY_HEADER`.
+    It depends on nothing else, since each further dependency costs a request as much as the check of its key; for the
+    same reason it looks at the query. It describes itself as the one scheme; the description adds `KEY_HEADER`.
     """
 
     model, scheme_name = _bearer.model, _bearer.scheme_name
@@ -34,11 +35,12 @@ class Require(SecurityBase):
         self.scope = scope
 
     async def __call__(self, request: Request) -> Principal:
-        """Raises Unauthenticated or Forbidden."""
+        """Raises Unauthenticated, Forbidden, or RequestValidationError for a query that the route does not know."""
         principal = await (await provided(request)).authentication.authenticate(await _key(request))
         bind_contextvars(tenant_id=principal.tenant_id)
         if self.scope not in principal.scopes:
             raise Forbidden(f"The API key lacks the scope {self.scope.value!r}.")
+        refuse_unknown_query(request)
         return principal
 
 

@@ -185,6 +185,20 @@ async def test_a_missing_scope_is_forbidden(service: Service) -> None:
             assert response.json()["error"]["code"] == "insufficient_scope"
 
 
+async def test_a_query_parameter_that_a_route_does_not_know_is_refused_by_name(sqlite_service: Service) -> None:
+    for method, path in routes():
+        if path in OPEN:
+            continue
+        caller = sqlite_service.admin if path.startswith(ADMIN) else sqlite_service.ours
+        url = path.format(**dict.fromkeys(IDS, new_id()))
+        params = QUERIES.get(path, {}) | {"api-version": "1"}
+        for headers in ({}, {"Idempotency-Key": "a-key"}) if method == "POST" else ({},):
+            refused = await caller.request(method, url, params=params, headers=headers, json=BODIES.get(path, {}))
+            assert refused.status_code == 400, (method, path, refused.text)
+            error = refused.json()["error"]
+            assert (error["param"], error["code"]) == ("api-version", "invalid_value"), (method, path)
+
+
 def test_no_route_says_that_it_answers_422() -> None:
     description = application().openapi()
     statuses = {
