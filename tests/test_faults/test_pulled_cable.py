@@ -39,9 +39,9 @@ def _can_have_a_network() -> bool:
 @pytest.mark.skipif(not _can_have_a_network(), reason="needs the right to make network namespaces, and `ip`")
 def test_nothing_is_lost_while_there_is_no_network(request: pytest.FixtureRequest) -> None:
     """Runs the test below in a network of its own."""
-    rounds = f"--rounds={request.config.getoption('--rounds')}"
-    command = [sys.executable, "-m", "pytest", __file__, "-m", "faults", "-k", "a_pulled_cable", "-s", "-p", "no:cacheprovider"]
-    done = subprocess.run([*_OWN_NETWORK, *command, rounds], env=os.environ | {_INSIDE: "1"}, check=False)
+    options = ["-m", "faults", "-k", "a_pulled_cable", "-s", f"--rounds={request.config.getoption('--rounds')}"]
+    command = [*_OWN_NETWORK, sys.executable, "-m", "pytest", __file__, *options]
+    done = subprocess.run(command, env=os.environ | {_INSIDE: "1"}, check=False)
     assert done.returncode == 0
 
 
