@@ -15,6 +15,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/venv/bin/pip install --only-binary=:all: --require-hashes --no-deps -r /requirements/engine.txt && \
     /opt/venv/bin/pip install --only-binary=:all: ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -r /requirements/torch.txt && \
     /opt/venv/bin/pip install --only-binary=:all: --require-hashes --no-deps -r /requirements/demo.txt
+# What sends traces (CHATGLM_OTLP_ENDPOINT): --build-arg TRACES=yes
+ARG TRACES=
+RUN --mount=type=cache,target=/root/.cache/pip \
+    if [ -n "$TRACES" ]; then \
+    /opt/venv/bin/pip install --only-binary=:all: --require-hashes --no-deps -r /requirements/otel.txt; fi
 
 FROM ${REGISTRY}/python:3.12-slim-bookworm AS service
 # The home directory is the cache: models from the hub, the converted demo model, and whatever libraries put there.

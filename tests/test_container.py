@@ -98,13 +98,25 @@ def test_an_image_for_cpus_does_without_the_compiler(profile: str, compiler: str
 
 
 def test_only_locked_packages_are_installed() -> None:
-    installs = re.findall(r"pip install ([^&]*)", " ".join(arguments_of("RUN", STAGES[0])))
+    installs = re.findall(r"pip install ([^&;]*)", " && ".join(arguments_of("RUN", STAGES[0])))
     assert [install.split()[-1] for install in installs] == [
-        f"/requirements/{name}.txt" for name in ("engine", "torch", "demo")
+        f"/requirements/{name}.txt" for name in ("engine", "torch", "demo", "otel")
     ]
     for install in installs:
         assert "--only-binary=:all:" in install, "nothing is compiled"
         assert "/torch.txt" in install or "--require-hashes --no-deps" in install
+
+
+def test_what_sends_traces_is_installed_on_demand_and_of_the_versions_that_are_tested() -> None:
+    (run,) = (run for run in arguments_of("RUN", STAGES[0]) if "otel.txt" in run)
+    assert re.search(r'if \[ -n "\$TRACES" \]; then .*/otel\.txt; fi$', run)
+    assert "TRACES=" in arguments_of("ARG", STAGES[0])
+    for profile in ("cpu", "gpu"):
+        assert SERVICES[profile]["build"]["args"]["TRACES"] == "${CHATGLM_OTLP_ENDPOINT:-}"
+    pins = {name: (REPOSITORY / "requirements" / f"{name}.txt").read_text(encoding="utf-8") for name in ("otel", "dev")}
+    sent, tested = (set(re.findall(r"^[\w.-]+==\S+", pins[name], re.MULTILINE)) for name in ("otel", "dev"))
+    assert any(pin.startswith("opentelemetry-sdk==") for pin in sent)
+    assert sent <= tested
 
 
 @pytest.mark.parametrize("arguments", COPIES)

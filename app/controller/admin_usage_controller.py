@@ -6,7 +6,7 @@ from fastapi import Header, Query, Response
 
 from app.controller.auth import AdminCaller
 from app.controller.provided import UsageSums
-from app.controller.responses import REFUSALS, also
+from app.controller.responses import REFUSALS, TABLE
 from app.controller.router import Router
 from app.controller.usage_controller import usage_filter
 from app.controller.usage_table import table, wants_table
@@ -15,7 +15,7 @@ from schemas.usage_schema import TenantsUsageList, TenantsUsageQuery, TenantsUsa
 router = Router(prefix="/admin/v1/usage", tags=["admin"], responses=REFUSALS)
 
 
-@router.get("", response_model=TenantsUsageList, responses=also("text/csv"))
+@router.get("", response_model=TenantsUsageList, responses=TABLE)
 async def get_usage_of_tenants(
     query: Annotated[TenantsUsageQuery, Query()],
     _caller: AdminCaller,

@@ -10,7 +10,7 @@ from app.controller.chat_events import ChatEvents, chat_event, token_usage
 from app.controller.idempotent_route import IdempotentRoute
 from app.controller.local_time import local_time
 from app.controller.provided import Everything
-from app.controller.responses import REFUSALS, also
+from app.controller.responses import EVENTS, REFUSALS
 from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
 from app.controller.stream_url import stream_url
@@ -32,7 +32,7 @@ _EVENT_STREAM = "text/event-stream"
 @router.post(
     "/new/message/",
     response_model=Answer,
-    responses={**REFUSALS, **also("text/event-stream"), 202: {"model": BackgroundTurn}},
+    responses={**REFUSALS, **EVENTS, 202: {"model": BackgroundTurn}},
 )
 async def new_message(
     message: NewMessage,

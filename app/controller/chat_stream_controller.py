@@ -9,7 +9,7 @@ from app.common.errors import InvalidRequest
 from app.controller.auth import ChatCaller, Listener
 from app.controller.chat_events import SEEN_ALL, ChatEvents
 from app.controller.provided import Follower
-from app.controller.responses import REFUSALS
+from app.controller.responses import EVENTS, REFUSALS
 from app.controller.router import Router
 from app.controller.sse import EventStream
 from schemas.chat_schema import StoppedTurn, StreamQuery
@@ -25,7 +25,7 @@ _EVENT_ID = re.compile(rf"([0-9]{{1,10}})({SEEN_ALL})?")
 @router.get(
     "/stream/{message_id}",
     response_class=Response,
-    responses={200: {"content": {"text/event-stream": {}}}, 204: {"description": "All events have been seen."}},
+    responses={**EVENTS, 204: {"description": "All events have been seen."}},
 )
 async def listen(
     message_id: Annotated[Id, Path()],

@@ -8,7 +8,7 @@ from app.controller.completion_chunks import CompletionChunks
 from app.controller.completion_request import chat_request
 from app.controller.idempotent_route import IdempotentRoute
 from app.controller.provided import Chat
-from app.controller.responses import REFUSALS, also
+from app.controller.responses import EVENTS, REFUSALS
 from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
 from schemas.completion_request_schema import CompletionRequest
@@ -18,7 +18,7 @@ from services.stored_completion_service import ENDPOINT
 router = Router(route_class=IdempotentRoute, tags=["chat completions"], responses=REFUSALS)
 
 
-@router.post(ENDPOINT, response_model=ChatCompletion, responses=also("text/event-stream"))
+@router.post(ENDPOINT, response_model=ChatCompletion, responses=EVENTS)
 async def create_completion(
     body: CompletionRequest, request: Request, response: Response, caller: ChatCaller, chat: Chat
 ) -> Response | ChatCompletion:

@@ -10,7 +10,7 @@ from app.controller.response_events import ResponseEvents
 from app.controller.response_items import references
 from app.controller.response_output import output_of
 from app.controller.response_request import chat_request, tokens_request
-from app.controller.responses import REFUSALS, also
+from app.controller.responses import EVENTS, REFUSALS
 from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
 from schemas.response_request_schema import ResponseRequest, TokensQuestion
@@ -20,7 +20,7 @@ from services.response_service import ENDPOINT
 router = Router(route_class=IdempotentRoute, prefix=ENDPOINT, tags=["responses"], responses=REFUSALS)
 
 
-@router.post("", response_model=ResponseObject, responses=also("text/event-stream"))
+@router.post("", response_model=ResponseObject, responses=EVENTS)
 async def create_response(
     body: ResponseRequest,
     request: Request,

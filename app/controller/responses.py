@@ -12,8 +12,10 @@ _STATUSES = {
     408: "The request did not arrive in time.",
     409: "The state forbids it now.",
     413: "The body is too large.",
+    414: "The URL is too long.",
     415: "The body is compressed.",
     429: "A limit of the key or its tenant.",
+    431: "The headers are too large, or too many.",
     500: "The service or the model failed on this request.",
     503: "The service cannot answer now.",
 }
@@ -22,7 +24,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorEnvelope, "description": description} for status, description in _STATUSES.items()
 }
 
-
-def also(media_type: str) -> dict[int | str, dict[str, Any]]:
-    """Besides JSON, success may be of this type: `text/event-stream` where a route streams."""
-    return {200: {"content": {media_type: {"schema": {"type": "string"}}}}}
+# What success may be besides JSON. Events have no schema: some take it for that of each, others for the whole stream's.
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+TABLE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}

@@ -11,7 +11,7 @@ from app.controller.provided import Follower, Responses
 from app.controller.response_answer import shown_id
 from app.controller.response_events import ResponseEvents
 from app.controller.response_items import row_id
-from app.controller.responses import REFUSALS, also
+from app.controller.responses import EVENTS, REFUSALS
 from app.controller.router import Router
 from app.controller.sse import EventStream
 from app.controller.stored_response import shown, unsaid
@@ -23,7 +23,7 @@ router = Router(prefix=f"{ENDPOINT}/{{response_id}}", tags=["responses"], respon
 TurnId = Annotated[ResponseId, Path(alias="response_id")]
 
 
-@router.get("", response_model=ResponseObject, responses=also("text/event-stream"))
+@router.get("", response_model=ResponseObject, responses=EVENTS)
 async def get_response(
     turn_id: TurnId,
     query: Annotated[ResponseQuery, Query()],

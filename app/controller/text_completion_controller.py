@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from app.controller.auth import ChatCaller
 from app.controller.idempotent_route import IdempotentRoute
 from app.controller.provided import Texts
-from app.controller.responses import REFUSALS, also
+from app.controller.responses import EVENTS, REFUSALS
 from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
 from app.controller.text_completion_answer import text_completion
@@ -18,7 +18,7 @@ from schemas.text_completion_schema import TextCompletion, TextCompletionRequest
 router = Router(route_class=IdempotentRoute, tags=["completions"], responses=REFUSALS)
 
 
-@router.post(ENDPOINT, response_model=TextCompletion, responses=also("text/event-stream"))
+@router.post(ENDPOINT, response_model=TextCompletion, responses=EVENTS)
 async def create_text_completion(
     body: TextCompletionRequest, request: Request, response: Response, caller: ChatCaller, texts: Texts
 ) -> Response | TextCompletion:

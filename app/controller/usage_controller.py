@@ -7,7 +7,7 @@ from fastapi import Header, Query, Response
 
 from app.controller.auth import HistoryReader
 from app.controller.provided import UsageSums
-from app.controller.responses import REFUSALS, also
+from app.controller.responses import REFUSALS, TABLE
 from app.controller.router import Router
 from app.controller.usage_table import table, wants_table
 from database.clock import now
@@ -18,7 +18,7 @@ router = Router(prefix="/v1", tags=["usage"], responses=REFUSALS)
 _DEFAULT = timedelta(days=30)
 
 
-@router.get("/usage", response_model=UsageList, responses=also("text/csv"))
+@router.get("/usage", response_model=UsageList, responses=TABLE)
 async def get_usage(
     query: Annotated[UsageQuery, Query()],
     caller: HistoryReader,
