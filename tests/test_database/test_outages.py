@@ -42,7 +42,7 @@ def server() -> Iterator[PostgresServer]:
 @pytest.fixture
 async def stoppable(server: PostgresServer) -> AsyncIterator[Database]:
     url = f"postgresql://postgres@/postgres?host={server.directory}"
-    database = Database(create_engine(url, pool_size=4, timeout=0.5))
+    database = Database(create_engine(url, pool_size=4, timeout=2))
     yield database
     await database.close()
 
@@ -96,7 +96,7 @@ async def test_a_postgresql_that_hangs_is_given_up_within_a_bound_and_used_again
 async def test_what_waits_for_a_lock_too_long_is_taken_back_by_the_server_so_that_its_outcome_is_known(
     postgres_url: str,
 ) -> None:
-    database, holder = [Database(create_engine(postgres_url, pool_size=4, timeout=seconds)) for seconds in (0.3, 60)]
+    database, holder = [Database(create_engine(postgres_url, pool_size=4, timeout=seconds)) for seconds in (1, 60)]
     async with holder.begin_prepared(_TENANTS[0]) as transaction:
         await transaction.run({}, _LOCK)
         with pytest.raises(DatabaseUnavailable) as refusal:
@@ -113,7 +113,7 @@ async def test_a_client_that_vanishes_inside_a_transaction_keeps_nothing_locked(
     proxy, other = PostgresProxy(postgres_directory), Database(create_engine(postgres_url, timeout=_BOUND))
     async with proxy.listening() as port:
         url = proxied(postgres_url, port)
-        vanishing = Database(create_engine(url, pool_size=2, timeout=0.3))
+        vanishing = Database(create_engine(url, pool_size=2, timeout=1))
 
         async def vanish() -> None:
             async with vanishing.begin_prepared(_TENANTS[0]) as transaction:
@@ -162,7 +162,7 @@ def sqlite_path(migrated_sqlite: Path, tmp_path: Path) -> str:
 
 
 async def test_sqlite_that_is_busy_is_waited_for_and_then_unavailable(sqlite_path: str) -> None:
-    database = Database(create_engine(f"sqlite:///{sqlite_path}", timeout=0.2))
+    database = Database(create_engine(f"sqlite:///{sqlite_path}", timeout=0.5))
     patient = Database(create_engine(f"sqlite:///{sqlite_path}", timeout=_BOUND))
     with closing(sqlite3.connect(sqlite_path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -70,7 +70,7 @@ def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def traced(sqlite_url: str) -> AsyncIterator[Traced]:
-    database = Database(create_engine(sqlite_url, timeout=0.5))
+    database = Database(create_engine(sqlite_url, timeout=2))
     tenant = a_tenant("ours")
     async with database.begin_global() as session:
         TenantRepository(session).add(tenant)

@@ -96,7 +96,7 @@ async def test_a_connection_that_was_long_idle_is_asked_first(
 
 
 async def test_connections_are_left_to_the_sessions(postgres_url: str) -> None:
-    database = Database(create_engine(postgres_url, pool_size=2, timeout=0.2))
+    database = Database(create_engine(postgres_url, pool_size=2, timeout=1))
     async with database.begin_prepared("0" * 32):
         await database.ping()
         with pytest.raises(Unavailable):

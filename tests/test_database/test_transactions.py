@@ -20,7 +20,7 @@ from tests.rows import a_conversation, a_tenant
 @pytest.fixture
 async def narrow(database_url: str) -> AsyncIterator[Database]:
     """A database with one connection, for which nobody waits long."""
-    database = Database(create_engine(database_url, pool_size=1, timeout=0.2))
+    database = Database(create_engine(database_url, pool_size=1, timeout=1))
     yield database
     await database.close()
 
@@ -126,7 +126,7 @@ async def _assert_unavailable(url: str) -> None:
 
 
 async def test_a_statement_that_takes_too_long_is_unavailable(postgres_url: str) -> None:
-    database = Database(create_engine(postgres_url, timeout=0.2))
+    database = Database(create_engine(postgres_url, timeout=1))
     with pytest.raises(Unavailable):
         async with database.begin_global() as session:
             await session.execute(select(func.pg_sleep(30)))
