@@ -12,6 +12,8 @@ def describe(app: FastAPI) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
+        if app.openapi_schema is not None:
+            return app.openapi_schema
         description = generate()
         for path in description["paths"].values():
             for operation in path.values():

@@ -39,6 +39,13 @@ def description() -> dict[str, Any]:
     return create_app(settings, secret=SECRET, engine_socket=Path("/nowhere"), instance="0" * 32).openapi()
 
 
+def test_the_description_stays_the_same_however_often_it_is_asked_for() -> None:
+    settings = Settings(secret=SECRET.decode())
+    app = create_app(settings, secret=SECRET, engine_socket=Path("/nowhere"), instance="0" * 32)
+    first = json.dumps(app.openapi())
+    assert json.dumps(app.openapi()) == first
+
+
 def test_the_description_is_valid_openapi() -> None:
     described = description()
     assert described["openapi"].startswith("3.1.")
