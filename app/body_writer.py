@@ -9,7 +9,8 @@ BODY_WRITER = "body_writer"
 class BodyWriter:
     """Writes pieces of a body that has begun: without a message, a coroutine and middleware for each.
 
-    What stands between route and server only looks at how an answer begins.
+    What stands between route and server only looks at how an answer begins. What changes bodies, too (`until_closed`),
+    must see to it that this is never ready.
     """
 
     def __init__(self, cycle: RequestResponseCycle) -> None:

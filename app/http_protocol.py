@@ -250,7 +250,6 @@ class HttpProtocol(HttpToolsProtocol):
         clear_contextvars()
         bind_contextvars(request_id=request_id)
         log.info("refused a request of %s: %s", self.client[0] if self.client else "nobody", error.code)
-        self.metrics.refused(error)
         if self._answering is not None and not self._answering.response_complete:
             begun = self._answering.response_started or self._answering is not self.cycle
             self._tell_of_leaving()
@@ -260,6 +259,7 @@ class HttpProtocol(HttpToolsProtocol):
         if begun:
             self.transport.abort()
             return
+        self.metrics.refused(error)
         response = error_response(error)
         headers = [*self.server_state.default_headers, *response.raw_headers]
         headers += [(HEADER.encode(), request_id.encode()), (b"connection", b"close")]

@@ -32,10 +32,9 @@ def until_closed(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
 
         try:
             await app(scope, receive, unchunked)
-        except BaseException:
-            if not is_bounded:
+        finally:
+            if not is_bounded and not cycle.response_complete:
                 _cut(cycle.transport)
-            raise
 
     return answer
 

@@ -31,7 +31,7 @@ class Shutdown:
     async def run(self) -> None:
         """Refuse new turns and wait for what runs; what outlasts the grace is cancelled, with its partial text stored.
 
-        So long can turns of other processes be heard. When this returns no turn is left, however often it is called.
+        Until then turns of other processes can be heard. When this returns no turn is left, however often it is called.
         """
         self._runner.stopping = True
         if running := len(self._runner.running):

@@ -68,7 +68,7 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
         scope = {**request.scope, "state": {**request.scope["state"]}}
         recorder = _Recorder(recording, scope["state"])
         # All of the answer is recorded, not written.
-        del scope["state"][BODY_WRITER]
+        scope["state"].pop(BODY_WRITER, None)
         await app(scope, _receiver(body, unheard), recorder.send)
         return recorder.last
 

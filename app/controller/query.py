@@ -1,4 +1,4 @@
-"""What stands behind the question mark: nothing of it is accepted and ignored."""
+"""What stands behind the question mark: where a key is wanted, nothing of it is accepted and ignored."""
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant

@@ -88,9 +88,12 @@ class EventStream(Response):
             leaving.add_done_callback(lambda _: listener.wake())
             if (writer := scope["state"].get(BODY_WRITER)) is not None:
                 listener.taking = self._taking(listener, writer, leaving)
-            while not leaving.done():
+            while True:
                 if self._is_check_due() and (refusal := await self._refusal()) is not None:
                     await send({"type": "http.response.body", "body": error_event(refusal)})
+                    return
+                # Looked at with nothing awaited from here to the wait, or nobody would tell of it any more.
+                if leaving.done():
                     return
                 events = listener.take()
                 for event in events:

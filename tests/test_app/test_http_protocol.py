@@ -182,10 +182,9 @@ async def test_a_stream_to_who_wants_no_more_is_whole_and_then_closed(service: S
 
 async def test_requests_that_wait_behind_a_stream_are_answered_after_it_in_order(service: Service) -> None:
     async with connected(service) as (reader, writer):
-        writer.write(streaming(service, "0" * 300, rate=1000))
+        # One at once behind it, and two that come while it streams.
+        writer.write(streaming(service, "0" * 300, rate=1000) + request(service, "first", b""))
         await head(reader)
-        # One that comes while it streams, and two at once behind it.
-        writer.write(request(service, "first", b""))
         writer.write(streaming(service, "second", rate=1000) + request(service, "third", OFFER))
         assert text(await chunks(reader)) == "0" * 300
         assert await answer(reader) == "first"
@@ -202,7 +201,7 @@ async def test_who_leaves_with_a_request_behind_a_stream_has_left(service: Servi
     assert await ended(service, "leaving") == "cancelled"
 
 
-async def test_head_has_no_body_on_any_route_and_the_connection_goes_on(service: Service) -> None:
+async def test_what_asks_for_the_head_alone_gets_no_body_and_the_connection_goes_on(service: Service) -> None:
     async with connected(service) as (reader, writer):
         for path in (NEW_MESSAGE, f"/chat/stream/{new_id()}", "/v1/responses", "/healthz"):
             writer.write(f"HEAD {path} HTTP/1.1\r\nHost: here\r\nx-api-key: {key_of(service)}\r\n\r\n".encode())
