@@ -179,8 +179,11 @@ class EngineClient:
             place.push(self._lost(failed))
 
     def _lost(self, failed: Failed) -> Failed:
-        # An engine may say itself that it is of no use any more, just before it is gone.
+        # An engine may say itself that it is of no use any more, just before it is gone. Should it stay all the same,
+        # it has to be found anew.
         self._breaker.lost()
+        if self._link is not None:
+            self._link.close()
         return replace(failed, retry_after=self._breaker.retry_after)
 
 
