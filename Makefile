@@ -29,8 +29,8 @@ soak: FAULTS := --rounds 200 --soak-seconds 3600 --cases 1000000
 
 # The load that lasts leaves most of the machine idle: kills go on beside it. What measures times runs alone.
 faults soak: $(VENV)/.dev
-	@$(MAKE) --jobs=2 broken-test_soak broken-test_chaos FAULTS="$(FAULTS)"
-	@$(MAKE) broken FAULTS="$(FAULTS) --ignore=tests/test_faults/test_soak.py --ignore=tests/test_faults/test_chaos.py"
+	@$(MAKE) --keep-going --jobs=2 broken-test_soak broken-test_chaos FAULTS="$(FAULTS)"; first=$$?; \
+	$(MAKE) broken FAULTS="$(FAULTS) --ignore=tests/test_faults/test_soak.py --ignore=tests/test_faults/test_chaos.py" && exit $$first
 
 broken:
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests/test_faults -m faults -s $(FAULTS)

@@ -112,7 +112,7 @@ def test_what_sends_traces_is_installed_on_demand_and_of_the_versions_that_are_t
     assert re.search(r'if \[ -n "\$TRACES" \]; then .*/otel\.txt; fi$', run)
     assert "TRACES=" in arguments_of("ARG", STAGES[0])
     for profile in ("cpu", "gpu"):
-        assert SERVICES[profile]["build"]["args"]["TRACES"] == "${CHATGLM_OTLP_ENDPOINT:-}"
+        assert SERVICES[profile]["build"]["args"]["TRACES"] == "${CHATGLM_OTLP_ENDPOINT:+yes}"
     pins = {name: (REPOSITORY / "requirements" / f"{name}.txt").read_text(encoding="utf-8") for name in ("otel", "dev")}
     sent, tested = (set(re.findall(r"^[\w.-]+==\S+", pins[name], re.MULTILINE)) for name in ("otel", "dev"))
     assert any(pin.startswith("opentelemetry-sdk==") for pin in sent)
@@ -250,7 +250,7 @@ def test_compose_refuses_to_start_without_its_secrets_and_needs_nothing_else() -
     optional: set[str] = set()
     for name, rest in re.findall(r"\$\{(\w+)([^}]*)\}", COMPOSE_TEXT):
         (required if rest.startswith(":?") and len(rest) > 2 else optional).add(name)
-        assert rest.startswith((":?", ":-")), f"{name} has neither a default nor a message"
+        assert rest.startswith((":?", ":-", ":+")), f"{name} has neither a default nor a message"
     assert required == {"CHATGLM_SECRET", "POSTGRES_PASSWORD", "POSTGRES_SERVICE_PASSWORD"}
     assert required == set(re.findall(r"^(\w+)=$", EXAMPLE, re.MULTILINE))
     assert optional <= set(re.findall(r"^#?(\w+)=", EXAMPLE, re.MULTILINE)), "each is in .env.example"
