@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres_proxy import Mode, PostgresProxy
+from tests.postgres_proxy import Mode, PostgresProxy, proxied
 from tests.test_faults.callers import make_callers
 from tests.test_faults.client_proxy import ClientProxy, Network
 from tests.test_faults.conftest import KillableDatabase, Tell
@@ -70,7 +70,7 @@ async def test_nothing_is_lost_between_the_service_and_postgres(
     rounds = request.config.getoption("--rounds") // _PART
     proxy = PostgresProxy(str(killable_database.server.directory))
     async with proxy.listening() as port:
-        url = killable_database.url.partition("?")[0].replace("@/", f"@127.0.0.1:{port}/") + "?ssl=disable"
+        url = proxied(killable_database.url, port)
         async with started(url, None, tmp_path) as service:
             load = Load(service.url, await make_callers(killable_database.url) * 2, chance)
             for number in range(rounds):

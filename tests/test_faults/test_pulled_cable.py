@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres_proxy import PostgresProxy
+from tests.postgres_proxy import PostgresProxy, proxied
 from tests.test_faults.callers import make_callers
 from tests.test_faults.conftest import KillableDatabase, Tell
 from tests.test_faults.killable_service import started
@@ -68,7 +68,7 @@ async def test_what_a_pulled_cable_interrupts_is_not_lost(
         await _pull(killable_database.url, tmp_path, rounds, chance, tell)
         return
     async with PostgresProxy(str(killable_database.server.directory)).listening() as port:
-        url = killable_database.url.partition("?")[0].replace("@/", f"@127.0.0.1:{port}/") + "?ssl=disable"
+        url = proxied(killable_database.url, port)
         await _pull(url, tmp_path, rounds, chance, tell, looked_at=killable_database.url)
 
 
