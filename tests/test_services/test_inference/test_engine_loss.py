@@ -45,3 +45,6 @@ async def test_an_engine_that_gives_itself_up_is_lost_before_it_is_gone(served: 
     with pytest.raises(EngineUnavailable):
         async with client.admit(request("b")):
             pass
+    # It has stayed all the same, and is found anew.
+    await until(lambda: client.losses == 1)
+    await until(lambda: client.is_ready)
