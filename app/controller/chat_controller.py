@@ -14,6 +14,7 @@ from app.controller.responses import EVENTS, REFUSALS
 from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
 from app.controller.stream_url import stream_url
+from app.controller.turn_handler import json_response
 from schemas.chat_schema import Answer, BackgroundTurn, NewMessage, SaidMessage
 from services.answer_delta import written
 from services.chat_request import ChatRequest
@@ -37,10 +38,9 @@ _EVENT_STREAM = "text/event-stream"
 async def new_message(
     message: NewMessage,
     request: Request,
-    response: Response,
     caller: ChatCaller,
     here: Everything,
-) -> Response | Answer:
+) -> Response:
     """Ask the model; the answer whole, streamed as server-sent events (`stream`), or to be fetched (`background`)."""
     started = await here.chat.start(caller, _chat_request(message))
     turn = started.turn
@@ -60,8 +60,7 @@ async def new_message(
     if message.stream is None and _EVENT_STREAM in request.headers.get("accept", ""):
         data = chat_event({"text": turn.text, "message_id": turn.id})
         return Response(data, media_type=_EVENT_STREAM, headers=headers)
-    response.headers.update(headers)
-    return _answer(turn, end, started.messages, here.zone)
+    return json_response(_answer(turn, end, started.messages, here.zone), headers)
 
 
 def _chat_request(message: NewMessage) -> ChatRequest:

@@ -3,14 +3,14 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from fastapi.routing import APIRoute, request_response
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import request_response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.body_writer import BODY_WRITER
@@ -18,6 +18,7 @@ from app.common.errors import InvalidRequest
 from app.controller.auth import chat_caller
 from app.controller.provided import provided
 from app.controller.sse import disconnected, unless_left
+from app.controller.turn_handler import turn_handler
 from services.idempotency_service import KeyedRequest
 from services.recording import AnswerHead, Recording
 
@@ -37,17 +38,17 @@ class IdempotentRoute(APIRoute):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options | {"openapi_extra": {"parameters": [_PARAMETER]}})
+        self._handle = turn_handler(self)
+        # Whose errors are answers, too, to be recorded.
+        self._recorded = request_response(self._handle)
+        self.app = self._answer
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's handler, behind the key if there is one."""
-        handle = super().get_route_handler()
-        app = request_response(handle)
-
-        async def handler(request: Request) -> Response:
-            key = request.headers.get(_HEADER)
-            return await handle(request) if key is None else await _once(app, request, key, self.path)
-
-        return handler
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        key = request.headers.get(_HEADER)
+        answer = self._handle(request) if key is None else _once(self._recorded, request, key, self.path)
+        response = await answer
+        await response(scope, receive, send)
 
 
 async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response:

@@ -13,6 +13,7 @@ from app.controller.response_request import chat_request, tokens_request
 from app.controller.responses import EVENTS, REFUSALS
 from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
+from app.controller.turn_handler import json_response
 from schemas.response_request_schema import ResponseRequest, TokensQuestion
 from schemas.response_schema import InputTokens, ResponseObject
 from services.response_service import ENDPOINT
@@ -24,11 +25,10 @@ router = Router(route_class=IdempotentRoute, prefix=ENDPOINT, tags=["responses"]
 async def create_response(
     body: ResponseRequest,
     request: Request,
-    response: Response,
     caller: ChatCaller,
     chat: Chat,
     responses: Responses,
-) -> Response | ResponseObject:
+) -> Response:
     """Answer what is said; whole, streamed as typed server-sent events, or in the background."""
     known = await responses.items(caller, references(body.input))
     started = await chat.start(caller, chat_request(body, known))
@@ -37,11 +37,9 @@ async def create_response(
         events = ResponseEvents(turn.id, blank)
         return EventStream(turn, events, first=events.begin())
     if body.background:
-        response.headers.update(limit_headers(turn))
-        return blank
+        return json_response(blank, limit_headers(turn))
     end = await whole(turn, request)
-    response.headers.update(limit_headers(turn))
-    return ended(blank, end, output_of(turn.id, turn.parts, end))
+    return json_response(ended(blank, end, output_of(turn.id, turn.parts, end)), limit_headers(turn))
 
 
 @router.post("/input_tokens")

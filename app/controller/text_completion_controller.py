@@ -13,6 +13,7 @@ from app.controller.sse import EventStream, limit_headers, whole
 from app.controller.text_completion_answer import text_completion
 from app.controller.text_completion_chunks import TextCompletionChunks
 from app.controller.text_completion_request import ENDPOINT, text_request
+from app.controller.turn_handler import json_response
 from schemas.text_completion_schema import TextCompletion, TextCompletionRequest
 
 router = Router(route_class=IdempotentRoute, tags=["completions"], responses=REFUSALS)
@@ -20,8 +21,8 @@ router = Router(route_class=IdempotentRoute, tags=["completions"], responses=REF
 
 @router.post(ENDPOINT, response_model=TextCompletion, responses=EVENTS)
 async def create_text_completion(
-    body: TextCompletionRequest, request: Request, response: Response, caller: ChatCaller, texts: Texts
-) -> Response | TextCompletion:
+    body: TextCompletionRequest, request: Request, caller: ChatCaller, texts: Texts
+) -> Response:
     """Go on with texts as they are, without a chat template; whole, or streamed with `stream: true`."""
     started = await texts.start(caller, text_request(body))
     logprobs = body.logprobs is not None
@@ -30,8 +31,9 @@ async def create_text_completion(
         chunks = TextCompletionChunks(started, body.model, logprobs=logprobs, include_usage=usage)
         return EventStream(started.turn, chunks)
     end = await whole(started.turn, request)
-    response.headers.update(limit_headers(started.turn))
     if logprobs:
         # Those of long prompts take long enough to be felt by everybody else's streams.
-        return await asyncio.to_thread(text_completion, started, end, body.model, logprobs=True)
-    return text_completion(started, end, body.model, logprobs=False)
+        answer = await asyncio.to_thread(text_completion, started, end, body.model, logprobs=True)
+    else:
+        answer = text_completion(started, end, body.model, logprobs=False)
+    return json_response(answer, limit_headers(started.turn))
