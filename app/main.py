@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from app.application import Application
 from app.common.errors import Unavailable
 from app.common.handlers import install_handlers
 from app.controller import (
@@ -85,22 +86,23 @@ from services.turn_trace import NO_TRACER
 from services.turn_watch import TurnWatch
 from services.usage_service import UsageService
 
+# Looked through in this order: what makes turns comes first.
 _CONTROLLERS = (
-    docs_controller,
-    health_controller,
     chat_controller,
+    completion_controller,
+    response_controller,
+    text_completion_controller,
     chat_stream_controller,
     history_controller,
     model_controller,
-    completion_controller,
-    response_controller,
     stored_response_controller,
-    text_completion_controller,
     stored_completion_controller,
     conversation_controller,
     conversation_item_controller,
     token_controller,
     usage_controller,
+    health_controller,
+    docs_controller,
     admin_tenant_controller,
     admin_key_controller,
     admin_limit_controller,
@@ -129,7 +131,7 @@ def create_app(
         tracing: where spans go; None for what the settings say.
     """
     registry, tracing = new_registry(), tracing or tracing_to(settings.otlp_endpoint)
-    app = FastAPI(
+    app = Application(
         title=NAME,
         version=VERSION,
         redirect_slashes=False,
