@@ -28,6 +28,7 @@ from app.controller.request_id import HEADER
 from app.request_head import check_head
 from app.until_closed import until_closed
 from database.identifier import new_id
+from services.notice import Notice
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +204,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
-        cycle.scope["state"][BODY_WRITER] = BodyWriter(cycle)
+        cycle.scope["state"] |= {BODY_WRITER: BodyWriter(cycle), "left": Notice()}
         if cycle.scope["http_version"] == "1.0":
             app = until_closed(app, cycle)
         super()._start_asgi_task(cycle, app)
@@ -216,6 +217,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._answering is not None:
             self._answering.disconnected = True
             self._answering.message_event.set()
+            self._answering.scope["state"]["left"].set()
 
     def _watch(self) -> None:
         """Time what has to come next, if nothing else is under way. A timer that runs already goes on."""

@@ -11,6 +11,7 @@ from app.common.errors import AppError, Conflict, Unavailable
 from database.clock import now
 from database.session import Database
 from services.idempotency_claim import Claim, IdempotencyClaims
+from services.notice import Notice
 from services.recording import Recording
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ _LINGER = 5.0
 _FAREWELL_SECONDS = 2.0
 
 # Records an answer, all but the last piece, which it returns: that one is given once the answer is stored.
-Perform = Callable[[Recording, asyncio.Event], Awaitable[bytes]]
+Perform = Callable[[Recording, Notice], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ class IdempotencyService:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _perform(self, request: KeyedRequest, recording: Recording, perform: Perform, claim: Claim) -> None:
-        unheard = asyncio.Event()
+        unheard = Notice()
         performing = asyncio.ensure_future(perform(recording, unheard))
         try:
             await self._look_after(claim, recording, performing, unheard)
@@ -133,7 +134,7 @@ class IdempotencyService:
         recording.add(last)
 
     async def _look_after(
-        self, claim: Claim, recording: Recording, performing: asyncio.Future[bytes], unheard: asyncio.Event
+        self, claim: Claim, recording: Recording, performing: asyncio.Future[bytes], unheard: Notice
     ) -> None:
         renewed_at = time.monotonic()
         while not performing.done():

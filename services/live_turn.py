@@ -1,8 +1,7 @@
 """A turn while it lives: the answers so far, for whoever listens, and how it ended."""
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,20 +10,9 @@ from app.common.errors import AppError
 from services.allowance import Allowance
 from services.answer_delta import Answer, AnswerDelta, TextDelta, fold, merged
 from services.echo import Echo
+from services.notice import Notice
 from services.turn_end import TurnEnd, TurnEvent
 from services.turn_listener import TurnListener
-
-
-class Notice(asyncio.Event):
-    """Something that is said once; `then` is called at once. Cheaper than a task that waits for it."""
-
-    then: Callable[[], object] | None = None
-
-    def set(self) -> None:
-        """Say it."""
-        super().set()
-        if self.then is not None:
-            self.then()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

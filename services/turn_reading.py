@@ -36,9 +36,7 @@ class TurnReading:
     async def end(self, generation: Generation) -> TurnEnd:
         """Take up the place, read until the end, and say how the turn has ended."""
         generation.start(self._hear)
-        self._turn.unheard.then = self._cancel
-        if self._turn.unheard.is_set():
-            self._cancel()
+        self._turn.unheard.tell(self._cancel)
         return await self._ended
 
     def _hear(self, event: Event) -> None:

@@ -1,9 +1,8 @@
 """The header `Idempotency-Key`: a request that is sent again gets the answer of the first time."""
 
-import asyncio
 import hashlib
 import re
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import msgspec
@@ -17,9 +16,10 @@ from app.body_writer import BODY_WRITER
 from app.common.errors import InvalidRequest
 from app.controller.auth import chat_caller
 from app.controller.provided import provided
-from app.controller.sse import disconnected, unless_left
+from app.controller.sse import unless_left
 from app.controller.turn_handler import turn_handler
 from services.idempotency_service import KeyedRequest
+from services.notice import Notice
 from services.recording import AnswerHead, Recording
 
 _HEADER = "idempotency-key"
@@ -65,8 +65,8 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
         keeps_text=caller.keeps_content and not (isinstance(decoded, dict) and decoded.get("store") is False),
     )
 
-    async def perform(recording: Recording, unheard: asyncio.Event) -> bytes:
-        scope = {**request.scope, "state": {**request.scope["state"]}}
+    async def perform(recording: Recording, unheard: Notice) -> bytes:
+        scope = {**request.scope, "state": {**request.scope["state"], "left": unheard}}
         recorder = _Recorder(recording, scope["state"])
         # All of the answer is recorded, not written.
         scope["state"].pop(BODY_WRITER, None)
@@ -74,7 +74,7 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
         return recorder.last
 
     recording = (await provided(request)).idempotency.answer(keyed, perform)
-    return _Answer(recording, await unless_left(recording.head(), request.receive))
+    return _Answer(recording, await unless_left(recording.head(), request.state.left))
 
 
 class _Recorder:
@@ -111,14 +111,11 @@ class _Answer(Response):
         self.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         self._recording = recording
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Send until the end, or until the caller leaves."""
-        streaming = asyncio.create_task(self._stream(send))
-        leaving = asyncio.create_task(disconnected(receive))
-        await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (streaming, leaving):
-            task.cancel()
-        await asyncio.gather(streaming, leaving, return_exceptions=True)
+        # What broke the answer off was told where it was made: here it stops without an end.
+        with suppress(Exception):
+            await unless_left(self._stream(send), scope["state"]["left"])
 
     async def _stream(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -128,7 +125,7 @@ class _Answer(Response):
         await send({"type": "http.response.body", "body": b""})
 
 
-def _receiver(body: bytes, unheard: asyncio.Event) -> Receive:
+def _receiver(body: bytes, unheard: Notice) -> Receive:
     """What a handler hears of its callers: the body, and that none of them is left."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 

@@ -15,6 +15,7 @@ from app.common.handlers import error_envelope
 from database.models import TurnStatus
 from services.answer_delta import TextDelta
 from services.live_turn import LiveTurn
+from services.notice import Notice
 from services.turn_end import TurnEnd, TurnEvent
 from services.turn_listener import TurnListener
 
@@ -66,34 +67,31 @@ class EventStream(Response):
         self._clock = asyncio.get_running_loop().time
         self._checked_at = self._clock()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Send until the last event, or until the client leaves."""
         scope["state"]["turn_id"] = self._turn.id
-        leaving = asyncio.create_task(disconnected(receive))
         try:
-            await self._stream(scope, send, leaving)
+            await self._stream(scope, send, scope["state"]["left"])
         except OSError:
             # The client left while it was written to.
             pass
         finally:
-            leaving.cancel()
-            await asyncio.wait({leaving})
             self._turn.leave()
 
-    async def _stream(self, scope: Scope, send: Send, leaving: asyncio.Task[None]) -> None:
+    async def _stream(self, scope: Scope, send: Send, left: Notice) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         if self._first:
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
         with self._turn.listen(KEEP_ALIVE_SECONDS, self._offset) as listener:
-            leaving.add_done_callback(lambda _: listener.wake())
+            left.tell(listener.wake)
             if (writer := scope["state"].get(BODY_WRITER)) is not None:
-                listener.taking = self._taking(listener, writer, leaving)
+                listener.taking = self._taking(listener, writer, left)
             while True:
                 if self._is_check_due() and (refusal := await self._refusal()) is not None:
                     await send({"type": "http.response.body", "body": error_event(refusal)})
                     return
                 # Looked at with nothing awaited from here to the wait, or nobody would tell of it any more.
-                if leaving.done():
+                if left.is_set():
                     return
                 events = listener.take()
                 for event in events:
@@ -112,11 +110,11 @@ class EventStream(Response):
             return error_event(event.error)
         return self._encode(event)
 
-    def _taking(self, listener: TurnListener, writer: BodyWriter, leaving: asyncio.Task[None]) -> Callable[[], bool]:
+    def _taking(self, listener: TurnListener, writer: BodyWriter, left: Notice) -> Callable[[], bool]:
         """Writes what a turn says next, but for what takes a task: to wait for the client, to check, to end."""
 
         def take() -> bool:
-            if not writer.is_ready or self._turn.has_ended or leaving.done() or self._is_check_due():
+            if not writer.is_ready or self._turn.has_ended or left.is_set() or self._is_check_due():
                 return False
             if piece := b"".join(map(self._encode, listener.take())):
                 writer.write(piece)
@@ -150,30 +148,28 @@ def limit_headers(turn: LiveTurn) -> dict[str, str]:
     return {} if turn.allowance is None else turn.allowance.headers()
 
 
-async def disconnected(receive: Receive) -> None:
-    """Return when the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def whole(turn: LiveTurn, request: Request) -> TurnEnd:
     """Wait for a turn's end. Raises the error it ended with, or ClientDisconnect if the client left before."""
     request.state.begun()
     request.state.turn_id = turn.id
     try:
-        return await unless_left(turn.outcome(), request.receive)
+        return await unless_left(turn.outcome(), request.state.left)
     finally:
         turn.leave()
 
 
-async def unless_left(coming: Coroutine[Any, Any, Result], receive: Receive) -> Result:
-    """Wait for a result. Raises ClientDisconnect if the client leaves before."""
+async def unless_left(coming: Coroutine[Any, Any, Result], left: Notice) -> Result:
+    """Wait for a result. Raises ClientDisconnect if the client leaves before.
+
+    Args:
+        coming: makes the result.
+        left: said when the client has left; what answers a request finds it in the request's state.
+    """
     ending = asyncio.create_task(coming)
-    leaving = asyncio.create_task(disconnected(receive))
+    left.tell(ending.cancel)
     try:
-        await asyncio.wait({ending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({ending})
     finally:
-        leaving.cancel()
         if not ending.done():
             ending.cancel()
             await asyncio.wait({ending})
