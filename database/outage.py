@@ -2,8 +2,6 @@
 
 import errno
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -48,23 +46,18 @@ def is_lost(error: BaseException) -> bool:
     return not isinstance(error, Exception)
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """Errors of the database, as callers are told them: DatabaseUnavailable or ReadOnly. Any other is a defect."""
-    try:
-        yield
-    except ConnectionLost as error:
-        raise OutcomeUnknown("The database did not answer; try again.", retry_after=1) from error.__cause__
-    except _UNREACHABLE as error:
-        raise _answer(error, getattr(error, "orig", error)) from error
-    except DBAPIError as error:
+def told(error: Exception) -> Exception:
+    """What callers are told of an error of the database: an Unavailable. Any other error is a defect, and stays."""
+    if isinstance(error, ConnectionLost):
+        return OutcomeUnknown("The database did not answer; try again.", retry_after=1)
+    if isinstance(error, _UNREACHABLE):
+        return _answer(error, getattr(error, "orig", error))
+    if isinstance(error, DBAPIError):
         if error.connection_invalidated or _is_passing(error.orig) or refuses_writes(error.orig):
-            raise _answer(error, error.orig) from error
-        raise
-    except asyncpg.PostgresError as error:
-        if _is_passing(error) or refuses_writes(error):
-            raise _answer(error, error) from error
-        raise
+            return _answer(error, error.orig)
+    elif isinstance(error, asyncpg.PostgresError) and (_is_passing(error) or refuses_writes(error)):
+        return _answer(error, error)
+    return error
 
 
 def _answer(error: BaseException, cause: BaseException | None) -> Unavailable:

@@ -1,8 +1,8 @@
 """The only door to the database, and the only commit in the code base."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, cast
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.pool import QueuePool
 
 from database.driver import DriverTransaction, PostgresTransaction, Rows, SqliteConnection, SqliteTransaction
-from database.outage import told
+from database.outage import ConnectionLost, told
 from database.prepared import Prepared
 from database.shared_statements import SharedStatements
 from database.tenancy import TENANT, GuardedSession, TenantViolation
@@ -55,7 +55,7 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:
-        with self._measured():
+        with _Measured(self._took):
             async with self._sessions() as session:
                 yield session
                 await session.commit()
@@ -63,7 +63,7 @@ class Database:
     @asynccontextmanager
     async def begin_prepared(self, tenant_id: str) -> AsyncIterator[DriverTransaction]:
         """Like `begin`, for statements that were prepared: for what every turn does."""
-        with self._measured():
+        with _Measured(self._took):
             if self._writer is not None:
                 async with self._writer.begin(tenant_id) as shared:
                     yield shared
@@ -77,7 +77,7 @@ class Database:
     async def run_prepared(self, tenant_id: str, given: Mapping[str, Any], group: Prepared) -> Rows:
         """One group of statements, committed when this returns: on PostgreSQL a single round trip."""
         if self._shared is not None:
-            with self._measured():
+            with _Measured(self._took):
                 return await self._shared.run(tenant_id, given, group)
         async with self.begin_prepared(tenant_id) as transaction:
             (rows,) = await transaction.run(given, group)
@@ -89,15 +89,6 @@ class Database:
         kept = self._connections.idle if self._connections is not None else 0
         return cast("QueuePool", self._engine.pool).checkedout() - kept
 
-    @contextmanager
-    def _measured(self) -> Iterator[None]:
-        began = monotonic()
-        try:
-            with told():
-                yield
-        finally:
-            self._took(monotonic() - began)
-
     async def ping(self) -> None:
         """Raises Unavailable unless the database answers."""
         async with self.begin_global() as session:
@@ -108,6 +99,21 @@ class Database:
         if self._connections is not None:
             await self._connections.close()
         await self._engine.dispose()
+
+
+class _Measured:
+    """Takes the time of a transaction; its errors leave as callers are told them."""
+
+    def __init__(self, took: Callable[[float], object]) -> None:
+        self._took = took
+
+    def __enter__(self) -> None:
+        self._began = monotonic()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self._took(monotonic() - self._began)
+        if isinstance(error, Exception) and (answer := told(error)) is not error:
+            raise answer from (error.__cause__ if isinstance(error, ConnectionLost) else error)
 
 
 @dataclass(slots=True)

@@ -29,6 +29,11 @@ class _Kept:
     tenant_id: str = ""
     used_at: float = 0.0
 
+    def can_serve(self, tenant_id: str) -> bool:
+        """Whether it can be used as it is."""
+        is_trusted = monotonic() - self.used_at < _TRUSTED_SECONDS
+        return self.tenant_id == tenant_id and is_trusted and not self.driver.is_closed()
+
 
 class TenantConnections:
     """Taken out of the engine's pool for good: what a turn writes is then one round trip, not four.
@@ -60,14 +65,11 @@ class TenantConnections:
         if not _TENANT_ID.fullmatch(tenant_id):
             raise TenantViolation("this is no tenant's id")
         due = asyncio.get_running_loop().time() + self._seconds
+        await self._enter(due)
         try:
-            async with asyncio.timeout_at(due):
-                await self._places.acquire()
-        except TimeoutError as error:
-            raise PoolTimeout("there were too many before") from error
-        try:
-            async with asyncio.timeout_at(due):
-                kept = await self._bound(tenant_id)
+            if (kept := self._ready(tenant_id)) is None:
+                async with asyncio.timeout_at(due):
+                    kept = await self._bound(tenant_id)
             try:
                 yield kept.driver
             except BaseException as error:
@@ -88,13 +90,32 @@ class TenantConnections:
         idle, self._idle = self._idle, []
         await asyncio.gather(*(_part(kept) for kept in idle))
 
+    async def _enter(self, due: float) -> None:
+        if not self._places.locked():
+            # Without a wait, and so without a timer.
+            await self._places.acquire()
+            return
+        try:
+            async with asyncio.timeout_at(due):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise PoolTimeout("there were too many before") from error
+
+    def _ready(self, tenant_id: str) -> _Kept | None:
+        """The last used of this tenant's, if it can be used as it is."""
+        kept = self._take(tenant_id)
+        if kept is not None and not kept.can_serve(tenant_id):
+            self._idle.append(kept)
+            return None
+        return kept
+
     async def _bound(self, tenant_id: str) -> _Kept:
         while (kept := self._take(tenant_id)) is not None:
             if kept.driver.is_closed():
                 # Cut while nobody used it: the next one may live, and a new one does, or says why not.
                 await _discard(kept)
                 continue
-            if kept.tenant_id == tenant_id and monotonic() - kept.used_at < _TRUSTED_SECONDS:
+            if kept.can_serve(tenant_id):
                 return kept
             try:
                 await _bind(kept, tenant_id)

@@ -215,8 +215,10 @@ async def test_an_end_written_again_changes_nothing_and_another_one_is_refused(
     turn = a_live_turn(text="an answer")
     await log.open(turn, an_opening(tenants.ours))
     first, second = [settlement(turn, an_opening(tenants.ours), an_end(status)) for status in _TWO_ENDS]
-    ends = await asyncio.gather(*(log.settle(end) for end in (first, first, second, first)), return_exceptions=True)
-    assert [type(end) for end in ends] == [type(None), type(None), TurnInterrupted, type(None)]
+    # The two kinds of end are different statements, of which either may be faster.
+    await asyncio.gather(log.settle(first), log.settle(first))
+    ends = await asyncio.gather(log.settle(second), log.settle(first), return_exceptions=True)
+    assert [type(end) for end in ends] == [TurnInterrupted, type(None)]
     assert len(await _said(database, tenants.ours, turn.conversation_id)) == 2
     async with database.begin(tenants.ours.tenant_id) as session:
         (usage,) = await session.scalars(select(Usage))
