@@ -25,6 +25,7 @@ class EngineLink(asyncio.Protocol):
         self._inbox = Inbox.of_client()
         self._pulse = Pulse(silence)
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
         self._end: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     async def connect(self, path: Path) -> None:
@@ -60,9 +61,16 @@ class EngineLink(asyncio.Protocol):
         self.close(WireError(str(exc)) if exc else None)
 
     def send(self, message: ToServer) -> None:
-        """Write one message; buffered. Nothing happens once the connection is lost."""
+        """Write one message, soon. Nothing happens once the connection is lost."""
+        if not self._unsent:
+            # Not each by itself: every write wakes the server, and what turns have to say they say in crowds.
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(frame(message))
+
+    def _flush(self) -> None:
+        frames, self._unsent = self._unsent, []
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame(message))
+            self._transport.write(b"".join(frames))
 
     def close(self, reason: Exception | None = None) -> None:
         """Give the connection up."""
