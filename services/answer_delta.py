@@ -1,11 +1,11 @@
 """The pieces of an answer, and what they are put together."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from services.inference.message import ToolCall
 
@@ -58,8 +58,7 @@ class CallDelta(Struct, frozen=True, kw_only=True):
 AnswerDelta = TextDelta | CallDelta
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(Struct):
     """One of a turn's answers, as far as it has come."""
 
     text: str = ""

@@ -1,8 +1,8 @@
 """What an answer has to be: how its tokens are drawn, and what its calls have to meet."""
 
 import asyncio
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from app.common.errors import InvalidRequest
@@ -14,8 +14,7 @@ from services.inference.engine import SamplingParams
 from services.inference.strict_arguments import StrictArguments
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerRules:
+class AnswerRules(Struct, frozen=True, kw_only=True):
     """The rules of one request; `strict` is None where no tool is."""
 
     sampling: SamplingParams

@@ -1,16 +1,16 @@
 """What a caller asks a model for, whatever the route."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from services.inference.engine import SamplingParams
 from services.inference.tool import NO_TOOLS, ToolUse
 from services.said_item import SaidItem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParamNames:
+class ParamNames(Struct, frozen=True, kw_only=True):
     """What a route calls the parameters that may turn out to be at fault only here."""
 
     prompt: str = "prompt"
@@ -20,8 +20,7 @@ class ParamNames:
     conversation: str = "conversation_id"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
+class ChatRequest(Struct, frozen=True, kw_only=True):
     """One turn.
 
     Attributes:

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from app.common.errors import InvalidRequest, NotFound, Unavailable
 from database.clock import now
@@ -31,8 +32,7 @@ from services.turn_runner import TurnPlan, TurnRunner
 _SHORT = 4000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartedTurn:
+class StartedTurn(Struct, frozen=True, kw_only=True):
     """A turn that runs, all that was said before its answer, and whether it will be there by its id."""
 
     turn: LiveTurn

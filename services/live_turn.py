@@ -3,8 +3,9 @@
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from app.common.errors import AppError
 from services.allowance import Allowance
@@ -15,8 +16,7 @@ from services.turn_end import TurnEnd, TurnEvent
 from services.turn_listener import TurnListener
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class LiveTurn:
+class LiveTurn(Struct, kw_only=True, eq=False):
     """One running turn. Its owner appends and ends; listeners come, read at their own pace, and leave.
 
     Attributes:

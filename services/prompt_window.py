@@ -2,7 +2,8 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from app.common.errors import ContextLengthExceeded, InvalidRequest
 from services.chat_request import ParamNames
@@ -11,8 +12,7 @@ from services.inference.prompt import Message, PromptError
 from services.inference.tool import NO_TOOLS, ToolUse
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FittedPrompt:
+class FittedPrompt(Struct, frozen=True, kw_only=True):
     """Token ids of the prompt, the room for the answer, and how many of the oldest turns had to go."""
 
     ids: list[int]

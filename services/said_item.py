@@ -1,8 +1,9 @@
 """What is said, by whoever says it: the items that are stored, and that prompts are made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 from database.identifier import new_id, part_id
 from database.models import Item
@@ -11,8 +12,7 @@ from services.answer_delta import Answer
 ItemType = Literal["message", "function_call", "function_call_output"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SaidItem:
+class SaidItem(Struct, frozen=True, kw_only=True):
     """One thing said.
 
     Attributes:

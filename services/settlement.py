@@ -1,8 +1,9 @@
 """What a turn's end writes (T2): a value of its own, so that it can be tried again, and kept in a file meanwhile."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec import Struct
 
 from database.clock import now
 from database.models import TurnStatus
@@ -15,8 +16,7 @@ from services.turn_opening import TurnOpening
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(Struct, frozen=True, kw_only=True):
     """How a turn ended. Written twice, it is the same: `finished_at` and the state tell whose end a turn has.
 
     Attributes:

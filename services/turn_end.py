@@ -1,14 +1,13 @@
 """What a turn says last."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from app.common.errors import AppError
 from database.models import TurnStatus
 from services.answer_delta import AnswerDelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """Tokens of one turn; `cached_tokens` of the prompt were not computed again."""
 
     prompt_tokens: int
@@ -16,8 +15,7 @@ class Usage:
     completion_tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnEnd:
+class TurnEnd(Struct, frozen=True, kw_only=True):
     """The last event. A completed or cancelled turn is committed when a listener sees it.
 
     Attributes:

@@ -1,15 +1,15 @@
 """What a turn writes before its first byte (T1)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from services.principal import Principal
 from services.said_item import SaidItem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnOpening:
+class TurnOpening(Struct, frozen=True, kw_only=True):
     """What is written before a turn's first byte (T1).
 
     Attributes:

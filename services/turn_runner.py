@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from opentelemetry.trace import Tracer
 from structlog.contextvars import bind_contextvars
 
@@ -26,8 +26,7 @@ from services.turn_trace import NO_TRACER, TurnTrace
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnPlan:
+class TurnPlan(Struct, frozen=True, kw_only=True):
     """A turn that may begin: everything that could be refused without the engine or the database has been."""
 
     turn: LiveTurn

@@ -1,7 +1,8 @@
 """From the items of `/v1/responses` to those that are stored, and that prompts are made of."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from app.common.errors import NotFound
 from database.identifier import new_id

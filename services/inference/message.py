@@ -1,7 +1,8 @@
 """What the renderers take, and what they may say."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 ROLES = frozenset({"system", "user", "assistant", "tool"})
 
@@ -10,8 +11,7 @@ class PromptError(Exception):
     """The messages cannot be rendered, or a model's prompt format cannot be used; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True):
     """A call that a model has asked for.
 
     Attributes:
@@ -23,8 +23,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One message of a conversation.
 
     Attributes:

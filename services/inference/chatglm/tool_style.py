@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NoReturn
+
+from msgspec.structs import replace
 
 from services.inference.chatglm import python_call
 from services.inference.engine import Constraint, JsonSchema, Regex
