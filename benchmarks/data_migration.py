@@ -7,7 +7,6 @@ copies there, killed on the way, and back into another file. The exit status is 
 """
 
 import argparse
-import asyncio
 import json
 import os
 import re
@@ -23,17 +22,15 @@ from typing import Any
 from alembic import command
 
 from benchmarks.migration_rows import make
+from benchmarks.own_postgres import own_postgres
 from benchmarks.processes import peak_rss_mib
 from database.revision import alembic_config
-from tests.conftest import OWNER, ROLES, create_postgres, run_as_superuser
-from tests.postgres import postgres_server
+from tests.conftest import as_owner
 
 _HEAD = (
     "| copy | rows | rows/s | s, copying | s, with comparing | killed | peak memory, MiB | equal | load average |\n"
     "|---|---|---|---|---|---|---|---|---|"
 )
-# As where it is used in earnest.
-_DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 _COPYING = re.compile(r"copying \w+: (\d+) of")
 _DONE = re.compile(r"(\d+) rows in ([\d.]+) s .*?, ([\d.]+) s with comparing")
 
@@ -64,13 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=5, help="how often the first copy is killed")
     wanted = parser.parse_args(arguments)
     print(_HEAD)
-    with tempfile.TemporaryDirectory() as directory, postgres_server(**_DURABLE) as postgres:
-        server = str(postgres.directory)
+    with tempfile.TemporaryDirectory() as directory, own_postgres() as service_url:
         source, back = Path(directory) / "source.db", Path(directory) / "back.db"
         make(source, wanted.turns)
         command.upgrade(alembic_config(f"sqlite:///{back}"), "head")
-        target = create_postgres(server, "target", role=OWNER)
-        asyncio.run(run_as_superuser(server, "target", ROLES.read_text(encoding="utf-8")))
+        target = as_owner(service_url)
         command.upgrade(alembic_config(target), "head")
         there = copied(f"sqlite:///{source}", target, kills=wanted.kills, every=4 * wanted.turns // (wanted.kills + 2))
         print(there.line("SQLite to PostgreSQL"), flush=True)

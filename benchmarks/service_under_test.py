@@ -45,6 +45,7 @@ def started(
     database_url: str | None,
     key: str | None,
     database_pool: int | None = None,
+    migration_database_url: str | None = None,
 ) -> Iterator[ServiceUnderTest]:
     """Start both, wait until the service can answer, stop both at the end.
 
@@ -53,6 +54,7 @@ def started(
         max_running: answers at once; as many more may wait.
         database_url: a database for the service's rows; None for a new SQLite file.
         database_pool: connections of the service; None for as many as it has by default.
+        migration_database_url: the same for the role that may migrate it; None where that is the same one.
         key: an API key of that database; None makes one, which works where there is no tenant yet.
     """
     with tempfile.TemporaryDirectory(prefix="chatglm-benchmark-") as name, ExitStack() as stack:
@@ -67,6 +69,7 @@ def started(
             "bootstrap_api_key": made,
             "database_url": database_url,
             "database_pool": database_pool,
+            "migration_database_url": migration_database_url,
         }
         environment = _environment(settings)
         bounds = [f"--max-queued={max_running}", f"--max-running={max_running}"]
