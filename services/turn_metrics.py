@@ -1,5 +1,7 @@
 """What became of turns, counted: by model, never by tenant, whose number no monitoring could bear."""
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from database.models import TurnStatus
@@ -34,27 +36,30 @@ class TurnMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """`registry`: where Prometheus finds them."""
         model = ["model_name"]
-        self._prompt_tokens = Counter("chatglm:prompt_tokens", "Tokens of prompts.", model, registry=registry)
-        self._success = Counter(
+        prompt_tokens = Counter("chatglm:prompt_tokens", "Tokens of prompts.", model, registry=registry)
+        success = Counter(
             "chatglm:request_success",
             "Answers of turns that ended well.",
             [*model, "finished_reason"],
             registry=registry,
         )
-        self._turns = Counter("chatglm:turns", "Turns that ended, and how.", [*model, "status"], registry=registry)
-        self._latency = Histogram(
+        turns = Counter("chatglm:turns", "Turns that ended, and how.", [*model, "status"], registry=registry)
+        latency = Histogram(
             "chatglm:e2e_request_latency_seconds",
             "From a turn's begin to its end.",
             model,
             buckets=_SECONDS,
             registry=registry,
         )
+        # Looked up once: the library checks the labels anew each time, which takes longer than counting.
+        self._prompt_tokens, self._success = cache(prompt_tokens.labels), cache(success.labels)
+        self._turns, self._latency = cache(turns.labels), cache(latency.labels)
 
     def ended(self, model: str, end: TurnEnd, seconds: float) -> None:
         """A turn of this model has ended after so many seconds, as its listeners are told."""
-        self._prompt_tokens.labels(model).inc(end.usage.prompt_tokens)
-        self._turns.labels(model, end.status.value).inc()
-        self._latency.labels(model).observe(seconds)
+        self._prompt_tokens(model).inc(end.usage.prompt_tokens)
+        self._turns(model, end.status.value).inc()
+        self._latency(model).observe(seconds)
         if end.status == TurnStatus.COMPLETED:
             for reason in end.finish_reasons:
-                self._success.labels(model, reason).inc()
+                self._success(model, reason).inc()

@@ -15,6 +15,10 @@ class TurnTrace:
     """One span for the turn, and one for each of its parts; named as OpenTelemetry's conventions for models say."""
 
     def __init__(self, tracer: Tracer, model: str, request: GenerationRequest) -> None:
+        self._tracer = tracer
+        self._span = INVALID_SPAN if tracer is NO_TRACER else self._begun(model, request)
+
+    def _begun(self, model: str, request: GenerationRequest) -> Span:
         attributes: dict[str, str | int] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "chatglm",
@@ -22,8 +26,7 @@ class TurnTrace:
             "gen_ai.request.max_tokens": request.max_tokens,
             "gen_ai.response.id": request.id,
         }
-        self._tracer = tracer
-        self._span = tracer.start_span(f"chat {model}", kind=SpanKind.INTERNAL, attributes=attributes)
+        return self._tracer.start_span(f"chat {model}", kind=SpanKind.INTERNAL, attributes=attributes)
 
     def part(self, name: str) -> AbstractContextManager[Span]:
         """A part of it, while this context lasts. An exception is not recorded: its text may repeat what was said."""
@@ -41,6 +44,9 @@ class TurnTrace:
 
     def ended(self, turn: LiveTurn, end: TurnEnd) -> None:
         """It is over."""
+        if not self._span.is_recording():
+            self._span.end()
+            return
         if turn.first_token_at is not None:
             self._span.add_event("first_token", timestamp=int(turn.first_token_at.timestamp() * 1e9))
         self._span.set_attributes(

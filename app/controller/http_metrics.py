@@ -1,6 +1,7 @@
 """Requests, counted by route."""
 
 from collections.abc import Mapping
+from functools import cache
 
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry, Counter
@@ -15,9 +16,11 @@ class HttpMetrics:
     """What was asked and refused. Labels are the service's own words: no caller can make a new one."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = Counter(
+        requests = Counter(
             "chatglm:http_requests", "Requests that were answered.", ["method", "route", "status"], registry=registry
         )
+        # Looked up once: the library checks the labels anew each time, which takes longer than counting.
+        self._requests = cache(requests.labels)
         self._refusals = Counter(
             "chatglm:refusals", "Requests that got an error instead of an answer.", ["code"], registry=registry
         )
@@ -27,7 +30,7 @@ class HttpMetrics:
         route = scope.get("route")
         path = route.path_format if isinstance(route, APIRoute) else "none"
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._requests.labels(method, path, status).inc()
+        self._requests(method, path, status).inc()
         if "code" in noted:
             self._refusals.labels(noted["code"]).inc()
 

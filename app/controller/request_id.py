@@ -3,7 +3,6 @@
 import logging
 import time
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
@@ -12,6 +11,7 @@ from database.identifier import new_id
 
 HEADER = "x-request-id"
 DURATION = "openai-processing-ms"
+_ID, _DURATION = HEADER.encode(), DURATION.encode()
 # Asked every few seconds, by machines.
 _UNLOGGED = ("/healthz", "/readyz", "/metrics")
 
@@ -45,9 +45,8 @@ class RequestId:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[HEADER] = request_id
-                headers[DURATION] = str(int((time.monotonic() - began) * 1000))
+                duration = str(int((time.monotonic() - began) * 1000))
+                message["headers"] = [*message["headers"], (_ID, request_id.encode()), (_DURATION, duration.encode())]
             await send(message)
 
         try:

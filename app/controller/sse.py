@@ -1,7 +1,7 @@
 """Server-sent events: a turn's events on the wire."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,8 +25,11 @@ KEEP_ALIVE_SECONDS = 15.0
 # How long a listener goes on when its key is revoked.
 _CHECK_SECONDS = 5.0
 KEEP_ALIVE = b": keep-alive\n\n"
-# nginx holds a proxied answer back until its buffer is full, unless it is told not to.
-_HEADERS = {"X-Accel-Buffering": "no"}
+_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    # nginx holds a proxied answer back until its buffer is full, unless it is told not to.
+    (b"x-accel-buffering", b"no"),
+)
 
 
 class EventStream(Response):
@@ -35,8 +38,6 @@ class EventStream(Response):
     Written on bare ASGI: the framework's own event streams cost five to ten times as much an event.
     """
 
-    media_type = "text/event-stream"
-
     def __init__(
         self,
         turn: LiveTurn,
@@ -44,7 +45,6 @@ class EventStream(Response):
         *,
         first: bytes = b"",
         offset: int = 0,
-        headers: Mapping[str, str] | None = None,
         check: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         """Stream a turn.
@@ -54,11 +54,13 @@ class EventStream(Response):
             encode: makes the bytes of an event, blank line included; of an empty delta, a sign of life.
             first: sent before there is any.
             offset: code points of the text that are left out.
-            headers: more of them.
             check: asked now and then whether the listener may still listen; raises Unauthenticated if not.
         """
-        super().__init__(headers={**_HEADERS, **limit_headers(turn), **(headers or {})})
-        del self.headers["content-length"]
+        # What the framework's constructor sets, but for the length of a body that is not known.
+        self.status_code = 200
+        self.background = None
+        limits = ((name.encode(), value.encode()) for name, value in limit_headers(turn).items())
+        self.raw_headers = [*_HEADERS, *limits]
         self._turn = turn
         self._encode = encode
         self._first = first
