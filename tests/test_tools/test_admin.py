@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.common.errors import Unauthenticated
+from app.common.errors import TenantSuspended, Unauthenticated
 from database.clock import now
 from database.engine import create_engine
 from database.session import Database
@@ -109,7 +109,7 @@ def test_a_tenant_is_renamed_given_a_policy_suspended_and_erased(on: Admin, data
     assert (row["keeps_content"], row["turn_days"], row["conversation_days"]) == (False, None, 7)
     assert_refused(on("tenant", "erase", "after"), "Suspend the tenant first")
     assert on("tenant", "suspend", "after").status == 0
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(TenantSuspended):
         authenticated(database_url, made["key"])
     assert on("tenant", "resume", "after").status == 0
     authenticated(database_url, made["key"])
