@@ -11,6 +11,7 @@ from app.settings import Settings
 from database.clock import now
 from database.repositories.usage_repository import UsageFilter
 from database.session import Database
+from services.csv_cell import cell
 from services.tenant_service import TenantService
 from services.usage_service import DIMENSIONS, UsageService
 from tools.admin.opened import AsJson, show, with_database
@@ -41,7 +42,7 @@ def usage(
     if as_csv and plain:
         writer = csv.DictWriter(sys.stdout, plain[0])
         writer.writeheader()
-        writer.writerows(plain)
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in plain)
     elif not as_csv:
         show(plain, as_json=as_json)
 
