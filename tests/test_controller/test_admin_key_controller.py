@@ -103,6 +103,8 @@ async def test_both_keys_of_a_rotation_work_and_the_old_one_says_until_when(serv
     assert old["replaced_by"] == new["id"]
     left = datetime.fromisoformat(old["expires_at"]) - datetime.fromisoformat(new["created_at"])
     assert left == timedelta(hours=2)
+    endless = await service.admin.post(url, json={"expires_at": None})
+    assert (endless.status_code, endless.json()["error"]["param"]) == (400, "expires_at")
     again = await service.admin.post(f"{url}/rotate", json={})
     assert (again.status_code, again.json()["error"]["param"]) == (400, "key_id")
 

@@ -1,8 +1,12 @@
 """Every route that changes something leaves an event in the audit log, without anyone remembering."""
 
+from datetime import timedelta
 from typing import Any, NamedTuple
 
-from database.models import AuditEvent
+from sqlalchemy import update
+
+from database.clock import now
+from database.models import AuditEvent, Conversation
 from services.audit_service import AuditService
 from tests.rows import TESTER
 from tests.service import Service
@@ -55,7 +59,8 @@ CHANGES = [
     Change("DELETE", f"{_TENANT}/users", ["user.erase", "user.erased"], params={"user": "a user"}),
     Change("DELETE", f"{_TENANT}/conversations/{{conversation_id}}", ["conversation.erase", "conversation.erased"]),
     Change("POST", "/admin/v1/tenants", ["tenant.create"], {"name": "new"}),
-    Change("POST", _TENANT, ["tenant.change"], {"turn_days": 30}),
+    Change("POST", _TENANT, ["tenant.change"], {"conversation_days": 30}),
+    Change("POST", "/admin/v1/purge", ["tenant.purge"]),
     Change("POST", f"{_TENANT}/limits", ["limit.set"], {"turns_at_once": 5}),
     Change("POST", f"{_TENANT}/keys", ["key.create"], {"name": "more"}),
     Change("POST", _KEY, ["key.change"], {"name": "renamed"}),
@@ -86,6 +91,8 @@ async def test_every_change_is_in_the_audit_log_with_who_and_what_and_without_co
             ids = await their_ids(service)
             # The caller's own must go on.
             ids["key_id"] = (await service.keys.create(TESTER, service.their_id)).row.id
+        if change.path.endswith("purge"):
+            await _age(service)
         asking = service.admin if by_admin else service.theirs
         before = (await _events(service, 1))[0].id
         response = await asking.request(
@@ -104,6 +111,12 @@ async def test_every_change_is_in_the_audit_log_with_who_and_what_and_without_co
             assert all(isinstance(rows, int) and rows > 0 for rows in events[-1].after.values())
     held = await columns_holding(service.database, "secret", "a user")
     assert not any(column.startswith("audit_events") for column in held)
+
+
+async def _age(service: Service) -> None:
+    """Let conversations be older than they are kept."""
+    async with service.database.begin(service.their_id) as session:
+        await session.execute(update(Conversation).values(used_at=now() - timedelta(days=31)))
 
 
 async def _events(service: Service, limit: int) -> list[AuditEvent]:

@@ -53,6 +53,7 @@ CHANGES: list[tuple[str, str, list[str]]] = [
     ("tools.admin key create", "--admin", ["tenant.create", "key.create"]),
     ("tools.admin key rename", "{key} website", ["key.change"]),
     ("tools.admin key expire", "{key} --days 9", ["key.change"]),
+    ("tools.admin key models", "{key} glm", ["key.change"]),
     ("tools.admin key rotate", "{key}", ["key.create", "key.rotate"]),
     ("tools.admin key revoke", "{key}", ["key.revoke"]),
     ("tools.admin limit set", "acme --turns-at-once 2", ["limit.set"]),
