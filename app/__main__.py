@@ -63,7 +63,7 @@ async def _prepare(settings: Settings, listener: socket.socket, *, upgrades: boo
             raise CannotStart("The schema is not this version's: run 'python -m tools.admin database upgrade'.")
         if settings.env == "production" and (reason := await why_unbound(engine)) is not None:
             raise CannotStart(
-                f"The role of CHATGLM_DATABASE_URL {reason}: nothing in PostgreSQL would keep tenants apart. Make the "
+                f"The role of CHATGLM_DATABASE_URL {reason}: PostgreSQL would not surely keep tenants apart. Make the "
                 "two roles of database/roles.sql, or set CHATGLM_ENV=development."
             )
         await bootstrap(settings, database, load_secret(settings), url)

@@ -19,6 +19,7 @@ from app.controller import (
     admin_erasure_controller,
     admin_key_controller,
     admin_limit_controller,
+    admin_purge_controller,
     admin_tenant_controller,
     admin_usage_controller,
     chat_controller,
@@ -106,6 +107,7 @@ _CONTROLLERS = (
     admin_tenant_controller,
     admin_key_controller,
     admin_limit_controller,
+    admin_purge_controller,
     admin_usage_controller,
     admin_erasure_controller,
     admin_audit_controller,
@@ -205,11 +207,10 @@ async def _serving(
     provided = _provided(settings, database, engine, runner, follower, shutdown, secret=secret, instance=instance)
     journal = TurnJournal(database, runner)
     watch = TurnWatch(database, runner, owner=instance)
-    retention = RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds)
     for numbers in (EngineMetrics(engine, provided.chat), StorageMetrics(database, settlements, recovery)):
         registry.register(numbers)
     lag = EventLoopLag(registry)
-    running = (engine, settlements, recovery, retention, journal, watch, lag)
+    running = (engine, settlements, recovery, provided.retention, journal, watch, lag)
     background = [asyncio.create_task(one.run()) for one in running]
     try:
         yield State(provided=provided)
@@ -268,6 +269,7 @@ def _provided(
         responses=ResponseService(database),
         stored_completions=StoredCompletionService(database),
         erasure=ErasureService(database, settings.purge_batch),
+        retention=RetentionService(database, batch=settings.purge_batch, interval=settings.purge_seconds),
         tenants=TenantService(database),
         keys=KeyService(database, peppers),
         audit=AuditService(database),

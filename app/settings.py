@@ -78,8 +78,8 @@ class Settings(BaseSettings):
     )
     old_secrets: SecretStr | None = Field(
         None,
-        description="Former values of `CHATGLM_SECRET`, comma-separated: their keys stay valid, and each moves to the "
-        "new one when it is next used.",
+        description="Former values of `CHATGLM_SECRET`, and the next one before it is used, comma-separated: their "
+        "keys are valid too, and each moves to `CHATGLM_SECRET` when it is next used.",
     )
     bootstrap_api_key: SecretStr | None = Field(
         None, description="The first API key, at least 32 characters; used only while there is no tenant and never was."
@@ -249,7 +249,7 @@ class Settings(BaseSettings):
 
     @property
     def former_secrets(self) -> list[bytes]:
-        """The values that `CHATGLM_SECRET` had."""
+        """The values that `CHATGLM_SECRET` had, or is to have."""
         return [secret.encode() for secret in _parts(self.old_secrets)]
 
     @property

@@ -16,7 +16,7 @@ class UserQuery(BaseModel):
 
 
 class ErasureReport(BaseModel):
-    """What was erased, for good: rows by table. `id` is null for a user, who has only a name."""
+    """What was erased, for good: rows by table. `id` is null for a user, who has only a name, and a purge."""
 
     id: str | None = None
     deleted: Literal[True] = True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from app.common.errors import ReadOnly, Unauthenticated
+from app.common.errors import ReadOnly, TenantSuspended, Unauthenticated
 from database.clock import now
 from database.models import ApiKey, Tenant
 from database.repositories.key_repository import KeyRepository
@@ -33,7 +33,7 @@ class AuthenticationService:
         self._looking: dict[str, asyncio.Event] = {}
 
     async def authenticate(self, key: str | None) -> Principal:
-        """The principal of a key. Raises Unauthenticated, in the same words for every cause."""
+        """The principal of a key. Raises Unauthenticated, in the same words for every cause, or TenantSuspended."""
         refusal = Unauthenticated("A valid API key is required: send it as 'Authorization: Bearer <key>'.")
         if key is None or not may_exist(key):
             raise refusal
@@ -57,9 +57,7 @@ class AuthenticationService:
         read_at = self._clock()
         async with self._database.begin_global() as session:
             found = await KeyRepository(session).by_hash(hashes)
-        if found is None or not is_valid(*found):
-            raise refusal
-        row, tenant = found
+        row, tenant = admitted(found, refusal)
         await self._touch(row, hashes[0])
         principal = _principal(row, tenant)
         self._remember(hashes[0], principal, read_at + REMEMBERED_SECONDS, row.expires_at)
@@ -89,10 +87,19 @@ class AuthenticationService:
         self._remembered[hashed] = principal, until, expires_at
 
 
-def is_valid(key: ApiKey, tenant: Tenant) -> bool:
-    """Whether this key of this tenant is let in now."""
-    expired = key.expires_at is not None and key.expires_at <= now()
-    return key.revoked_at is None and not expired and tenant.suspended_at is None
+def admitted(found: tuple[ApiKey, Tenant] | None, refusal: Unauthenticated) -> tuple[ApiKey, Tenant]:
+    """The key that was looked for and its tenant, if they are let in now.
+
+    Raises `refusal` if there is no such key or it is revoked or expired, whatever its tenant; then TenantSuspended.
+    """
+    if found is None:
+        raise refusal
+    key, tenant = found
+    if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now()):
+        raise refusal
+    if tenant.suspended_at is not None:
+        raise TenantSuspended
+    return key, tenant
 
 
 def _principal(key: ApiKey, tenant: Tenant) -> Principal:

@@ -1,5 +1,6 @@
 """Conversations, as their tenant makes, reads, labels and adds to them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from database.repositories.item_repository import ItemRepository
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.answer_delta import written
+from services.audit_service import Actor, record
 from services.content_policy import check_kept
 from services.inference.message import ToolCall
 from services.principal import Principal
@@ -108,15 +110,16 @@ class ConversationService:
             conversation.used_at = now()
             return _append(session, conversation, open_calls, items)
 
-    async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> Conversation:
+    async def delete_item(self, by: Actor, tenant_id: str, conversation_id: str, item_id: str) -> Conversation:
         """Erase one of its items, also from the log and recorded answers. Raises Conflict while a turn of it runs."""
-        async with self._database.begin(principal.tenant_id) as session:
+        async with self._database.begin(tenant_id) as session:
             conversation = await _unlocked(session, conversation_id)
             items = ItemRepository(session, conversation_id)
             item = _existing_item(await items.get(item_id))
             await items.delete(item)
             turns = TurnRepository(session)
-            await turns.forget_recorded(conversation_id)
+            deleted = +Counter(items=1, idempotency_keys=await turns.forget_recorded(conversation_id))
+            record(session, by, "item.erased", tenant_id=tenant_id, target_id=item_id, after=dict(deleted))
             if item.turn_id is not None and (text := await turns.text(item.turn_id)) is not None:
                 if item.answer is not None:
                     text.response = _written(await items.answer(item.turn_id))

@@ -14,6 +14,7 @@ from database.repositories.conversation_repository import ConversationRepository
 from database.repositories.erasure_preview import Doomed, ErasurePreview
 from database.repositories.erasure_repository import Counts, ErasureRepository
 from database.repositories.tenant_repository import TenantRepository
+from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.audit_service import Actor, record
 from services.tenant_service import existing
@@ -123,6 +124,17 @@ class _Erasure:
     def record(self, session: AsyncSession, what: str, report: dict[str, int] | None = None) -> None:
         action = f"{self.kind}.{what}"
         record(session, self.by, action, tenant_id=self.tenant_id, target_id=self.target_id, after=report)
+
+
+async def erase_turn(session: AsyncSession, by: Actor, turn: Turn) -> bool:
+    """Erase a turn that has ended with all that belongs to it, also from recorded answers; False if it is gone."""
+    deleted = await ErasureRepository(session, 1).turns(Turn.id == turn.id)
+    if not deleted:
+        return False
+    if turn.conversation_id is not None:
+        deleted["idempotency_keys"] += await TurnRepository(session).forget_recorded(turn.conversation_id)
+    record(session, by, "turn.erased", tenant_id=turn.tenant_id, target_id=turn.id, after=dict(+deleted))
+    return True
 
 
 async def _unless_running(erasure: ErasureRepository, condition: ColumnElement[bool], code: str) -> None:

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 from app.common.errors import Conflict, NotFound
+from database.models import TurnStatus
 from database.repositories.history_repository import HistoryFilter, HistoryRepository, Row
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
+from services.audit_service import Actor
+from services.erasure_service import erase_turn
 from services.principal import Principal
 
 _SCAN = 5000
@@ -37,11 +40,11 @@ class HistoryService:
             return HistoryPage(rows[:limit], rows[limit - 1][0].id)
         return HistoryPage(rows, scanned)
 
-    async def delete_turn(self, principal: Principal, turn_id: str) -> None:
+    async def delete_turn(self, by: Actor, tenant_id: str, turn_id: str) -> None:
         """Erase a turn, its text and what it said in its conversation. Raises NotFound, or Conflict while it runs."""
-        async with self._database.begin(principal.tenant_id) as session:
-            turns = TurnRepository(session)
-            if await turns.is_running(turn_id):
+        async with self._database.begin(tenant_id) as session:
+            turn = await TurnRepository(session).get(turn_id)
+            if turn is not None and turn.status == TurnStatus.RUNNING:
                 raise Conflict("The turn is still running; wait for its end.", code="turn_running", retry_after=1)
-            if not await turns.delete(turn_id):
+            if turn is None or not await erase_turn(session, by, turn):
                 raise NotFound("There is no such message.", param="message_id", code="message_not_found")

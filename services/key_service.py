@@ -83,10 +83,16 @@ class KeyService:
             return existing_key(key if tenant_id is None or key is None or key.tenant_id == tenant_id else None)
 
     async def change(self, by: Actor, tenant_id: str, key_id: str, **columns: Any) -> ApiKey:
-        """Give it another name, other models or another end. Raises NotFound or InvalidRequest."""
+        """Give it another name, other models or another end. Raises NotFound or InvalidRequest.
+
+        A key that has expired is let in again by a later end, unless it was rotated: it is over with its overlap, which
+        can be made shorter or longer until then, but not endless.
+        """
         if "name" in columns:
             check_name(columns["name"])
         async with self._changing(by, "key.change", tenant_id, key_id) as (_session, key):
+            if "expires_at" in columns and key.replaced_by is not None:
+                _check_overlap(key, columns["expires_at"])
             for column, value in columns.items():
                 setattr(key, column, value)
         return key
@@ -138,6 +144,12 @@ def _store(session: AsyncSession, by: Actor, made: NewKey) -> None:
     row = made.row
     KeyRepository(session).add(row)
     record(session, by, "key.create", tenant_id=row.tenant_id, target_id=row.id, after=snapshot(row))
+
+
+def _check_overlap(key: ApiKey, end: datetime | None) -> None:
+    if end is None or (key.expires_at is not None and key.expires_at <= now()):
+        wanted = "its end can be moved while it is let in, but not taken away"
+        raise InvalidRequest(f"The key was rotated: {wanted}.", param="expires_at")
 
 
 def _granted(tenant: Tenant, scopes: Collection[Scope] | None) -> Collection[Scope]:

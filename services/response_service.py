@@ -7,8 +7,9 @@ from typing import cast
 from app.common.errors import Conflict, NotFound
 from database.models import Item, Turn, TurnStatus
 from database.repositories.response_repository import ResponseRepository
-from database.repositories.turn_repository import TurnRepository
 from database.session import Database
+from services.audit_service import Actor
+from services.erasure_service import erase_turn
 from services.principal import Principal
 from services.said_item import ItemType, SaidItem
 
@@ -55,14 +56,14 @@ class ResponseService:
             _existing(await responses.find(turn_id))
             return await responses.told(turn_id, after=after, limit=limit, newest_first=newest_first)
 
-    async def delete(self, principal: Principal, turn_id: str) -> None:
+    async def delete(self, by: Actor, tenant_id: str, turn_id: str) -> None:
         """Erase a response for good, also from its conversation. Raises NotFound, or Conflict while it runs."""
-        async with self._database.begin(principal.tenant_id) as session:
+        async with self._database.begin(tenant_id) as session:
             turn = _existing(await ResponseRepository(session, ENDPOINT).find(turn_id))
             if turn.status == TurnStatus.RUNNING:
                 message = "The response is still running; cancel it, or wait for its end."
                 raise Conflict(message, code="turn_running", retry_after=1)
-            await TurnRepository(session).delete(turn_id)
+            _existing(turn if await erase_turn(session, by, turn) else None)
 
     async def items(self, principal: Principal, ids: Sequence[str]) -> dict[str, SaidItem]:
         """Those of these items that are stored."""

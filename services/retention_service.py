@@ -16,7 +16,10 @@ from database.repositories.erasure_preview import Doomed, ErasurePreview
 from database.repositories.erasure_repository import Counts, ErasureRepository
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
+from services.audit_service import Actor, record
 from services.idempotency_claim import KEPT
+
+_BY_ITSELF = Actor(type="service", id="retention")
 
 log = logging.getLogger(__name__)
 
@@ -39,20 +42,20 @@ class RetentionService:
         while True:
             await asyncio.sleep(self._interval)
             try:
-                await self.purge()
+                await self.purge(_BY_ITSELF)
             except Unavailable as error:
                 log.warning("the purge has to wait: %s", error.message)
             except Exception:
                 log.exception("the purge failed; it is tried again")
 
-    async def purge(self) -> Counts:
-        """Delete what is older than its tenant wants; the rows by table."""
+    async def purge(self, by: Actor) -> Counts:
+        """Delete what is older than its tenant wants; the rows by table. Audited, each transaction with what it did."""
         at = now()
         async with self._database.begin_global() as session:
             tenants = await TenantRepository(session).all()
         total: Counts = Counter()
         for tenant in tenants:
-            total += await self._purge_tenant(tenant, at)
+            total += await self._purge_tenant(by, tenant, at)
         if total:
             log.info("purged %s", ", ".join(f"{rows} {table}" for table, rows in sorted(total.items())))
         return total
@@ -68,7 +71,7 @@ class RetentionService:
                 total += await ErasurePreview(session).count(_doomed(tenant, at))
         return total
 
-    async def _purge_tenant(self, tenant: Tenant, at: datetime) -> Counts:
+    async def _purge_tenant(self, by: Actor, tenant: Tenant, at: datetime) -> Counts:
         doomed = _doomed(tenant, at)
         total: Counts = Counter()
         for condition, delete in (
@@ -78,11 +81,12 @@ class RetentionService:
             (doomed.conversations, ErasureRepository.conversations),
         ):
             if condition is not None:
-                total += await self._all(tenant.id, condition, delete)
+                total += await self._all(by, tenant.id, condition, delete)
         return total
 
     async def _all(
         self,
+        by: Actor,
         tenant_id: str,
         condition: ColumnElement[bool],
         delete: Callable[[ErasureRepository, ColumnElement[bool]], Awaitable[Counts]],
@@ -90,7 +94,9 @@ class RetentionService:
         total: Counts = Counter()
         while True:
             async with self._database.begin(tenant_id) as session:
-                deleted = await delete(ErasureRepository(session, self._batch), condition)
+                if deleted := await delete(ErasureRepository(session, self._batch), condition):
+                    report = dict(deleted)
+                    record(session, by, "tenant.purge", tenant_id=tenant_id, target_id=tenant_id, after=report)
             if not deleted:
                 return total
             total += deleted

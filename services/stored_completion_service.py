@@ -8,7 +8,9 @@ from app.common.errors import NotFound
 from database.models import Item, Turn
 from database.repositories.stored_turn_repository import StoredTurnFilter, StoredTurnRepository
 from database.session import Database
+from services.audit_service import Actor
 from services.content_policy import check_kept
+from services.erasure_service import erase_turn
 from services.principal import Principal
 
 ENDPOINT = "/v1/chat/completions"
@@ -38,13 +40,13 @@ class StoredCompletionService:
         """The one of that id."""
         async with self._database.begin(principal.tenant_id) as session:
             stored = StoredTurnRepository(session, ENDPOINT)
-            return (await _whole(stored, [await _existing(stored, turn_id)]))[0]
+            return (await _whole(stored, [_existing(await stored.get(turn_id))]))[0]
 
     async def told(self, principal: Principal, turn_id: str) -> list[Item]:
         """What the model was told, in order."""
         async with self._database.begin(principal.tenant_id) as session:
             stored = StoredTurnRepository(session, ENDPOINT)
-            await _existing(stored, turn_id)
+            _existing(await stored.get(turn_id))
             return await stored.items([turn_id], told=True)
 
     async def label(self, principal: Principal, turn_id: str, labels: Mapping[str, str]) -> StoredCompletion:
@@ -52,20 +54,19 @@ class StoredCompletionService:
         check_kept(principal, "metadata")
         async with self._database.begin(principal.tenant_id) as session:
             stored = StoredTurnRepository(session, ENDPOINT)
-            (found,) = await _whole(stored, [await _existing(stored, turn_id)])
+            (found,) = await _whole(stored, [_existing(await stored.get(turn_id))])
             found.turn.labels = dict(labels)
             return found
 
-    async def delete(self, principal: Principal, turn_id: str) -> None:
+    async def delete(self, by: Actor, tenant_id: str, turn_id: str) -> None:
         """Erase it with all that was said; what it has used stays counted."""
-        async with self._database.begin(principal.tenant_id) as session:
-            stored = StoredTurnRepository(session, ENDPOINT)
-            await _existing(stored, turn_id)
-            await stored.delete(turn_id)
+        async with self._database.begin(tenant_id) as session:
+            turn = _existing(await StoredTurnRepository(session, ENDPOINT).get(turn_id))
+            _existing(turn if await erase_turn(session, by, turn) else None)
 
 
-async def _existing(stored: StoredTurnRepository, turn_id: str) -> Turn:
-    if (turn := await stored.get(turn_id)) is None:
+def _existing(turn: Turn | None) -> Turn:
+    if turn is None:
         raise NotFound("There is no such completion.", param="completion_id", code="completion_not_found")
     return turn
 

@@ -10,7 +10,7 @@ from app.common.errors import Unauthenticated
 from database.clock import EPOCH, now
 from database.repositories.key_repository import KeyRepository
 from database.session import Database
-from services.authentication_service import is_valid
+from services.authentication_service import admitted
 from services.principal import Principal
 
 _ID, _TIME, _MAC = 16, 5, 32
@@ -31,14 +31,17 @@ class StreamAccess:
         return base64.urlsafe_b64encode(claim + _mac(self._keys[0], claim, turn_id)).rstrip(b"=").decode()
 
     async def tenant(self, token: str, turn_id: str) -> str:
-        """The tenant whose turn it is. Raises Unauthenticated, in the same words for every cause."""
+        """The tenant whose turn it is.
+
+        Raises Unauthenticated, in the same words for every cause, or TenantSuspended.
+        """
         refusal = Unauthenticated("A valid API key, or the token of a stream_url, is required.")
         tenant_id, key_id = self._read(token, turn_id) or (None, None)
         if tenant_id is None or key_id is None:
             raise refusal
         async with self._database.begin_global() as session:
             found = await KeyRepository(session).with_tenant(key_id)
-        if found is None or not is_valid(*found) or found[1].id != tenant_id:
+        if admitted(found, refusal)[1].id != tenant_id:
             raise refusal
         return tenant_id
 

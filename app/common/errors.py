@@ -53,11 +53,20 @@ class Unauthenticated(AppError):
 
 
 class Forbidden(AppError):
-    """403: the key is valid but lacks the scope."""
+    """403: the key is valid but may not do this."""
 
     status = 403
     type = "permission_error"
     code = "insufficient_scope"
+
+
+class TenantSuspended(Forbidden):
+    """403: the key is valid, and an administrator has suspended its tenant. Only who has such a key is told."""
+
+    code = "tenant_suspended"
+
+    def __init__(self) -> None:
+        super().__init__("The tenant of this API key is suspended: an administrator of the service can resume it.")
 
 
 class NotFound(AppError):

@@ -72,7 +72,7 @@ def actor(principal: Principal, request: Request) -> Actor:
 
 @dataclass(frozen=True, slots=True)
 class ListenerOf:
-    """Who may listen to a turn of this tenant. `check` raises Unauthenticated once that is over."""
+    """Who may listen to a turn of this tenant. `check` raises Unauthenticated or TenantSuspended once that is over."""
 
     tenant_id: str
     check: Callable[[], Awaitable[object]]
@@ -95,8 +95,15 @@ async def _listener(
     return ListenerOf(principal.tenant_id, lambda: here.authentication.authenticate(key))
 
 
+async def _recheck(request: Request) -> Callable[[], Awaitable[object]]:
+    here, key = await provided(request), await _key(request)
+    return lambda: here.authentication.authenticate(key)
+
+
 Listener = Annotated[ListenerOf, Depends(_listener)]
 ChatCaller = Annotated[Principal, Depends(chat_caller)]
+# Asks again whether the request's key is let in; raises Unauthenticated or TenantSuspended if not.
+Recheck = Annotated[Callable[[], Awaitable[object]], Depends(_recheck)]
 HistoryReader = Annotated[Principal, Depends(Require(Scope.HISTORY_READ))]
 HistoryEraser = Annotated[Principal, Depends(Require(Scope.HISTORY_DELETE))]
 AdminCaller = Annotated[Principal, Depends(Require(Scope.ADMIN))]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from app.controller.auth import ChatCaller, HistoryEraser, HistoryReader
+from app.controller.auth import ChatCaller, EraserActor, HistoryEraser, HistoryReader
 from app.controller.conversation_controller import RowId
 from app.controller.conversation_view import conversation_view
 from app.controller.item_view import item_view
@@ -52,10 +52,10 @@ async def get_item(
 
 @router.delete("/{item_id}")
 async def delete_item(
-    row_id: RowId, item_id: _ItemRowId, caller: HistoryEraser, conversations: Conversations
+    row_id: RowId, item_id: _ItemRowId, caller: HistoryEraser, by: EraserActor, conversations: Conversations
 ) -> ConversationView:
     """Erase one item, also from the log, for good; the conversation that it was said in."""
-    return conversation_view(await conversations.delete_item(caller, row_id, item_id))
+    return conversation_view(await conversations.delete_item(by, caller.tenant_id, row_id, item_id))
 
 
 def _page(found: Sequence[Item], limit: int) -> InputItemPage:

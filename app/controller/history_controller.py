@@ -42,9 +42,11 @@ async def get_messages(
 
 @router.delete("/messages/{message_id}/", include_in_schema=False)
 @router.delete("/messages/{message_id}")
-async def delete_message(message_id: Annotated[Id, Path()], caller: HistoryEraser, history: History) -> Erased:
+async def delete_message(
+    message_id: Annotated[Id, Path()], caller: HistoryEraser, by: EraserActor, history: History
+) -> Erased:
     """Erase one prompt/response pair, also from its conversation, for good."""
-    await history.delete_turn(caller, message_id)
+    await history.delete_turn(by, caller.tenant_id, message_id)
     return Erased(id=message_id)
 
 

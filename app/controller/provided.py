@@ -21,6 +21,7 @@ from services.inference.engine import Engine
 from services.key_service import KeyService
 from services.limit_service import LimitService
 from services.response_service import ResponseService
+from services.retention_service import RetentionService
 from services.shutdown import Shutdown
 from services.stored_completion_service import StoredCompletionService
 from services.stream_access import StreamAccess
@@ -51,6 +52,7 @@ class Provided:
     responses: ResponseService
     stored_completions: StoredCompletionService
     erasure: ErasureService
+    retention: RetentionService
     tenants: TenantService
     keys: KeyService
     audit: AuditService
@@ -100,6 +102,10 @@ async def _erasure(request: Request) -> ErasureService:
     return (await provided(request)).erasure
 
 
+async def _retention(request: Request) -> RetentionService:
+    return (await provided(request)).retention
+
+
 async def _tenants(request: Request) -> TenantService:
     return (await provided(request)).tenants
 
@@ -134,6 +140,7 @@ Responses = Annotated[ResponseService, Depends(_responses)]
 StoredCompletions = Annotated[StoredCompletionService, Depends(_stored_completions)]
 Conversations = Annotated[ConversationService, Depends(_conversations)]
 Erasure = Annotated[ErasureService, Depends(_erasure)]
+Retention = Annotated[RetentionService, Depends(_retention)]
 Tenants = Annotated[TenantService, Depends(_tenants)]
 Keys = Annotated[KeyService, Depends(_keys)]
 Audit = Annotated[AuditService, Depends(_audit)]

@@ -7,7 +7,7 @@ from schemas.error_schema import ErrorEnvelope
 _STATUSES = {
     400: "The request cannot be served as it stands.",
     401: "No valid API key.",
-    403: "The API key lacks the scope.",
+    403: "The API key lacks the scope, or its tenant is suspended.",
     404: "There is no such thing, or it is another tenant's.",
     408: "The request did not arrive in time.",
     409: "The state forbids it now.",

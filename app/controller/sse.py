@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.body_writer import BODY_WRITER, BodyWriter
-from app.common.errors import AppError, Unauthenticated, Unavailable
+from app.common.errors import AppError, TenantSuspended, Unauthenticated, Unavailable
 from app.common.handlers import error_envelope
 from database.models import TurnStatus
 from services.answer_delta import TextDelta
@@ -22,8 +23,9 @@ from services.turn_listener import TurnListener
 Result = TypeVar("Result")
 
 KEEP_ALIVE_SECONDS = 15.0
-# How long a listener goes on when its key is revoked.
-_CHECK_SECONDS = 5.0
+# How often is looked whether a listener may still listen. A key that is looked up may be remembered for two seconds
+# more, and who is revoked or suspended hears nothing after five.
+_CHECK_SECONDS = 2.5
 KEEP_ALIVE = b": keep-alive\n\n"
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -54,7 +56,8 @@ class EventStream(Response):
             encode: makes the bytes of an event, blank line included; of an empty delta, a sign of life.
             first: sent before there is any.
             offset: code points of the text that are left out.
-            check: asked now and then whether the listener may still listen; raises Unauthenticated if not.
+            check: asked now and then whether the listener may still listen; raises Unauthenticated or TenantSuspended
+                if not.
         """
         # What the framework's constructor sets, but for the length of a body that is not known.
         self.status_code = 200
@@ -66,8 +69,8 @@ class EventStream(Response):
         self._first = first
         self._offset = offset
         self._check = check
-        self._clock = asyncio.get_running_loop().time
-        self._checked_at = self._clock()
+        self._is_check_due = False
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Send until the last event, or until the client leaves."""
@@ -78,6 +81,8 @@ class EventStream(Response):
             # The client left while it was written to.
             pass
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             self._turn.leave()
 
     async def _stream(self, scope: Scope, send: Send, left: Notice) -> None:
@@ -88,8 +93,9 @@ class EventStream(Response):
             left.tell(listener.wake)
             if (writer := scope["state"].get(BODY_WRITER)) is not None:
                 listener.taking = self._taking(listener, writer, left)
+            self._check_later(listener)
             while True:
-                if self._is_check_due() and (refusal := await self._refusal()) is not None:
+                if self._is_check_due and (refusal := await self._refusal(listener)) is not None:
                     await send({"type": "http.response.body", "body": error_event(refusal)})
                     return
                 # Looked at with nothing awaited from here to the wait, or nobody would tell of it any more.
@@ -116,7 +122,7 @@ class EventStream(Response):
         """Writes what a turn says next, but for what takes a task: to wait for the client, to check, to end."""
 
         def take() -> bool:
-            if not writer.is_ready or self._turn.has_ended or left.is_set() or self._is_check_due():
+            if not writer.is_ready or self._turn.has_ended or left.is_set() or self._is_check_due:
                 return False
             if piece := b"".join(map(self._encode, listener.take())):
                 writer.write(piece)
@@ -124,19 +130,26 @@ class EventStream(Response):
 
         return take
 
-    def _is_check_due(self) -> bool:
-        return self._check is not None and self._clock() - self._checked_at > _CHECK_SECONDS
+    def _check_later(self, listener: TurnListener) -> None:
+        """Wake the listener when it is time, since a turn may say nothing for long."""
 
-    async def _refusal(self) -> AppError | None:
-        self._checked_at = self._clock()
+        def due() -> None:
+            self._is_check_due = True
+            listener.wake()
+
+        self._is_check_due = False
+        if self._check is not None:
+            self._timer = asyncio.get_running_loop().call_later(_CHECK_SECONDS, due)
+
+    async def _refusal(self, listener: TurnListener) -> AppError | None:
         try:
-            if self._check is not None:
-                await self._check()
-        except Unauthenticated as refusal:
-            return refusal
-        except Unavailable:
             # A database that is away for a moment is no reason to cut streams.
-            return None
+            with suppress(Unavailable):
+                if self._check is not None:
+                    await self._check()
+        except (Unauthenticated, TenantSuspended) as refusal:
+            return refusal
+        self._check_later(listener)
         return None
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Path, Query
 
 from app.common.errors import InvalidRequest
-from app.controller.auth import ChatCaller, HistoryEraser, HistoryReader
+from app.controller.auth import ChatCaller, EraserActor, HistoryEraser, HistoryReader
 from app.controller.completion_answer import completion_id
 from app.controller.provided import StoredCompletions
 from app.controller.responses import REFUSALS
@@ -55,9 +55,11 @@ async def label_completion(
 
 
 @router.delete("/{completion_id}")
-async def delete_completion(turn_id: TurnId, caller: HistoryEraser, stored: StoredCompletions) -> DeletedCompletion:
+async def delete_completion(
+    turn_id: TurnId, caller: HistoryEraser, by: EraserActor, stored: StoredCompletions
+) -> DeletedCompletion:
     """Erase it with all that was said, for good; what it has used stays counted."""
-    await stored.delete(caller, turn_id)
+    await stored.delete(by, caller.tenant_id, turn_id)
     return DeletedCompletion(id=completion_id(turn_id))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Path, Query, Response
 
 from app.common.errors import InvalidRequest
-from app.controller.auth import ChatCaller, HistoryEraser, HistoryReader
+from app.controller.auth import ChatCaller, EraserActor, HistoryEraser, HistoryReader, Recheck
 from app.controller.item_view import item_view
 from app.controller.provided import Follower, Responses
 from app.controller.response_answer import shown_id
@@ -28,6 +28,7 @@ async def get_response(
     turn_id: TurnId,
     query: Annotated[ResponseQuery, Query()],
     caller: HistoryReader,
+    check: Recheck,
     responses: Responses,
     follower: Follower,
 ) -> Response | ResponseObject:
@@ -43,7 +44,7 @@ async def get_response(
     turn = await follower.follow(caller.tenant_id, turn_id)
     after = -1 if query.starting_after is None else query.starting_after
     events = ResponseEvents(turn_id, unsaid(stored), after=after)
-    return EventStream(turn, events, first=events.begin())
+    return EventStream(turn, events, first=events.begin(), check=check)
 
 
 @router.post("/cancel")
@@ -61,9 +62,11 @@ async def cancel_response(
 
 
 @router.delete("")
-async def delete_response(turn_id: TurnId, caller: HistoryEraser, responses: Responses) -> DeletedResponse:
+async def delete_response(
+    turn_id: TurnId, caller: HistoryEraser, by: EraserActor, responses: Responses
+) -> DeletedResponse:
     """Erase a response with all that was said in it, also from its conversation, for good."""
-    await responses.delete(caller, turn_id)
+    await responses.delete(by, caller.tenant_id, turn_id)
     return DeletedResponse(id=shown_id(turn_id))
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from fastapi import Response
 
 from schemas.usage_schema import UsageRow
+from services.csv_cell import cell
 
 _CSV = "text/csv"
 
@@ -18,9 +19,9 @@ def wants_table(wanted: Literal["json", "csv"] | None, accept: str | None) -> bo
 
 
 def table(rows: Sequence[UsageRow], row: type[UsageRow]) -> Response:
-    """The rows, all of this kind, under a line of names."""
+    """The rows, all of this kind, under a line of names; nothing in it is a formula."""
     text = io.StringIO()
     writer = csv.DictWriter(text, row.model_fields)
     writer.writeheader()
-    writer.writerows(one.model_dump(mode="json") for one in rows)
+    writer.writerows({name: cell(value) for name, value in one.model_dump(mode="json").items()} for one in rows)
     return Response(text.getvalue(), media_type=_CSV)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.labelled import labelled
@@ -53,10 +53,6 @@ class StoredTurnRepository:
         belongs = Item.answer.is_(None) if told else Item.answer.is_not(None)
         statement = select(Item).where(Item.turn_id.in_(turn_ids), belongs).order_by(Item.turn_id, Item.position)
         return list(await self._session.scalars(statement))
-
-    async def delete(self, turn_id: str) -> None:
-        """Erase a turn with all that was said."""
-        await self._session.execute(delete(Turn).where(Turn.id == turn_id))
 
     def _turns(self) -> Select[Turn]:
         return select(Turn).where(

@@ -1,6 +1,7 @@
 """Queries on turns; what a turn itself writes is in `turn_statements`."""
 
 from sqlalchemy import delete, exists, select
+from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.models import IdempotencyKey, Turn, TurnStatus, TurnText
@@ -12,14 +13,13 @@ class TurnRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
+    async def get(self, turn_id: str) -> Turn | None:
+        """The turn of that id."""
+        return await self._session.scalar(select(Turn).where(Turn.id == turn_id))
+
     async def running(self, turn_id: str) -> Turn | None:
         """The turn of that id, if it runs."""
         return await self._session.scalar(select(Turn).where(Turn.id == turn_id, Turn.status == TurnStatus.RUNNING))
-
-    async def is_running(self, turn_id: str) -> bool:
-        """Whether there is such a turn and it runs."""
-        statement = select(exists(select(Turn.id).where(Turn.id == turn_id, Turn.status == TurnStatus.RUNNING)))
-        return bool(await self._session.scalar(statement))
 
     async def runs_in(self, conversation_id: str) -> bool:
         """Whether a turn of this conversation runs."""
@@ -38,15 +38,9 @@ class TurnRepository:
         found = (await self._session.execute(statement)).first()
         return None if found is None else (found[0], found[1])
 
-    async def delete(self, turn_id: str) -> bool:
-        """Erase with its text and items; whether there was one."""
-        statement = delete(Turn).where(Turn.id == turn_id).returning(Turn.conversation_id)
-        found = (await self._session.execute(statement)).first()
-        if found is not None and found[0] is not None:
-            await self.forget_recorded(found[0])
-        return found is not None
-
-    async def forget_recorded(self, conversation_id: str) -> None:
-        """Erase the answers recorded under idempotency keys: later ones repeat what was said before."""
+    async def forget_recorded(self, conversation_id: str) -> int:
+        """Erase the answers recorded under idempotency keys, since later ones repeat what was said before; how many."""
         turns = select(Turn.id).where(Turn.conversation_id == conversation_id)
-        await self._session.execute(delete(IdempotencyKey).where(IdempotencyKey.turn_id.in_(turns)))
+        result = await self._session.execute(delete(IdempotencyKey).where(IdempotencyKey.turn_id.in_(turns)))
+        assert isinstance(result, CursorResult)  # noqa: S101 - what a DELETE returns
+        return result.rowcount

@@ -10,6 +10,7 @@ from tests.service import NEW_MESSAGE, Service, client, script
 from tests.test_controller.test_admin_tenant_controller import TENANTS, until_status
 
 HELLO = {"prompt": script("hello")}
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error"}
 
 
 def keys_of(tenant_id: str) -> str:
@@ -43,30 +44,42 @@ async def test_a_key_is_shown_when_it_is_made_and_never_again(service: Service) 
     assert made["key"] not in (await service.admin.get("/admin/v1/audit")).text
 
 
-async def test_every_kind_of_refusal_has_its_status_and_code(service: Service) -> None:
-    url = keys_of(service.our_id)
-    expired, revoked = await make(service), await make(service)
+async def void_keys(service: Service, tenant_id: str) -> list[str]:
+    """Of this tenant: one that has expired, and one that is revoked."""
+    url = keys_of(tenant_id)
+    expired, revoked = [(await service.admin.post(url, json={})).json() for _ in range(2)]
     end = datetime.now(UTC).isoformat()
     assert (await service.admin.post(f"{url}/{expired['id']}", json={"expires_at": end})).status_code == 200
     assert (await service.admin.post(f"{url}/{revoked['id']}/revoke")).json()["revoked_at"] is not None
+    return [expired["key"], revoked["key"]]
+
+
+async def test_every_kind_of_refusal_has_its_status_and_code(service: Service) -> None:
+    expired, revoked = await void_keys(service, service.our_id)
     suspended = (await service.admin.post(keys_of(service.their_id), json={})).json()
+    expired_of_suspended, revoked_of_suspended = await void_keys(service, service.their_id)
     await service.admin.post(f"{TENANTS}/{service.their_id}/suspend")
     reader = await make(service, scopes=["history:read"])
     elsewhere = await make(service, models=["another model"])
     table = {
-        expired["key"]: (401, "invalid_api_key"),
-        revoked["key"]: (401, "invalid_api_key"),
+        expired: (401, "invalid_api_key"),
+        revoked: (401, "invalid_api_key"),
         "malformed": (401, "invalid_api_key"),
         make_key(): (401, "invalid_api_key"),
-        suspended["key"]: (401, "invalid_api_key"),
+        suspended["key"]: (403, "tenant_suspended"),
+        expired_of_suspended: (401, "invalid_api_key"),
+        revoked_of_suspended: (401, "invalid_api_key"),
         reader["key"]: (403, "insufficient_scope"),
         elsewhere["key"]: (404, "model_not_found"),
     }
     for key, expected in table.items():
-        assert await answer(service, key) == expected
-    async with client(service.url, elsewhere["key"]) as caller:
-        error = (await caller.post(NEW_MESSAGE, json=HELLO)).json()["error"]
+        async with client(service.url, key) as caller:
+            response = await caller.post(NEW_MESSAGE, json=HELLO)
+        error = response.json()["error"]
+        assert (response.status_code, error["code"]) == expected
         assert error.keys() == {"message", "type", "param", "code"}
+        assert error["type"] == _TYPES[response.status_code]
+    async with client(service.url, elsewhere["key"]) as caller:
         assert (await caller.get("/chat/get/messages/")).json()["messages"] == []
 
 
@@ -90,6 +103,8 @@ async def test_both_keys_of_a_rotation_work_and_the_old_one_says_until_when(serv
     assert old["replaced_by"] == new["id"]
     left = datetime.fromisoformat(old["expires_at"]) - datetime.fromisoformat(new["created_at"])
     assert left == timedelta(hours=2)
+    endless = await service.admin.post(url, json={"expires_at": None})
+    assert (endless.status_code, endless.json()["error"]["param"]) == (400, "expires_at")
     again = await service.admin.post(f"{url}/rotate", json={})
     assert (again.status_code, again.json()["error"]["param"]) == (400, "key_id")
 

@@ -60,5 +60,8 @@ async def test_usage_of_all_tenants_or_one_is_told_as_json_and_csv(service: Serv
     assert one.json()["data"] == rows[:1]
     answer = await service.admin.get(USAGE, headers={"Accept": "text/csv"})
     assert [row["tenant"] for row in csv.DictReader(io.StringIO(answer.text))] == ["ours", "theirs"]
+    await service.admin.post(f"{TENANTS}/{service.our_id}", json={"name": "=1+1"})
+    answer = await service.admin.get(USAGE, params={"format": "csv"})
+    assert [row["tenant"] for row in csv.DictReader(io.StringIO(answer.text))] == ["'=1+1", "theirs"]
     missing = await service.admin.get(USAGE, params={"tenant_id": "0" * 32})
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "tenant_not_found")

@@ -88,8 +88,8 @@ async def test_a_suspended_tenants_keys_are_refused_within_five_seconds_and_let_
     await until_status(service.ours, 200)
     suspended = await service.admin.post(f"{TENANTS}/{service.our_id}/suspend")
     assert suspended.json()["suspended_at"] is not None
-    refused = await until_status(service.ours, 401)
-    assert refused.json()["error"]["code"] == "invalid_api_key"
+    error = (await until_status(service.ours, 403)).json()["error"]
+    assert (error["type"], error["code"], error["param"]) == ("permission_error", "tenant_suspended", None)
     assert (await service.theirs.get("/chat/get/messages/")).status_code == 200
     resumed = await service.admin.post(f"{TENANTS}/{service.our_id}/resume")
     assert resumed.json()["suspended_at"] is None

@@ -13,6 +13,7 @@ from database.clock import now
 from database.models import IdempotencyKey
 from services.retention_service import RetentionService
 from tests.event_stream import events, text
+from tests.rows import TESTER
 from tests.service import NEW_MESSAGE, Service, running_service, script
 
 _HI = [{"role": "user", "content": script("你好 👍🏽")}]
@@ -169,13 +170,13 @@ async def test_a_key_is_forgotten_after_a_day(service: Service) -> None:
     first = await ask(service, {"prompt": "hi"})
     await age(service, timedelta(hours=23, minutes=59))
     retention = RetentionService(service.database, batch=10, interval=60)
-    assert not await retention.purge()
+    assert not await retention.purge(TESTER)
     assert (await ask(service, {"prompt": "hi"})).content == first.content
     await age(service, timedelta(minutes=2))
     # Whether it has been purged yet or not.
     assert (await ask(service, {"prompt": "ho"})).json()["response"] == "You said: ho"
     await age(service, timedelta(hours=25))
-    assert await retention.purge() == {"idempotency_keys": 1}
+    assert await retention.purge(TESTER) == {"idempotency_keys": 1}
 
 
 async def age(service: Service, by: timedelta) -> None:

@@ -10,9 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from database.engine import create_engine
 from database.models import Base, TenantOwned
-from database.role import why_unbound
 from database.session import Database
-from tests.conftest import OWNER, SERVICE, TwoTenants, as_owner, make_tenant, run_as_superuser
+from tests.conftest import TwoTenants, make_tenant
 from tests.rows import store_one_of_each
 
 _GLOBAL = {"tenants", "api_keys", "leases", "alembic_version"}
@@ -141,33 +140,3 @@ async def test_the_service_may_not_change_the_schema(bare: AsyncEngine) -> None:
         async with bare.connect() as connection:
             with pytest.raises(DBAPIError, match=r"permission denied|must be owner"):
                 await connection.execute(text(statement))
-
-
-async def test_only_a_role_that_owns_nothing_is_bound(
-    postgres_url: str, postgres_directory: str, bare: AsyncEngine
-) -> None:
-    assert await why_unbound(bare) is None
-    name = str(bare.url.database)
-    for url, reason in (
-        (postgres_url.replace(f"//{SERVICE}@", "//postgres@"), "is a superuser"),
-        (as_owner(postgres_url), "owns the table conversations, or may become its owner"),
-    ):
-        engine = create_engine(url)
-        assert await why_unbound(engine) == reason
-        await engine.dispose()
-    # Roles are the whole server's: one of this test's own.
-    role = "chatglm_test_role"
-    await run_as_superuser(postgres_directory, name, f"CREATE ROLE {role} LOGIN")
-    try:
-        for change, reason in (
-            (f"ALTER ROLE {role} BYPASSRLS", "has BYPASSRLS"),
-            (f"ALTER ROLE {role} NOBYPASSRLS; GRANT {OWNER} TO {role}", "owns the table conversations, or may become"),
-        ):
-            await run_as_superuser(postgres_directory, name, change)
-            engine = create_engine(postgres_url.replace(f"//{SERVICE}@", f"//{role}@"))
-            assert str(await why_unbound(engine)).startswith(reason)
-            await engine.dispose()
-        await run_as_superuser(postgres_directory, name, "ALTER TABLE items NO FORCE ROW LEVEL SECURITY")
-        assert await why_unbound(bare) == "finds the table items without row level security"
-    finally:
-        await run_as_superuser(postgres_directory, name, f"DROP ROLE {role}")

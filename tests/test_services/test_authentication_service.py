@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select, update
 
-from app.common.errors import Unauthenticated
+from app.common.errors import TenantSuspended, Unauthenticated
 from database.clock import now
 from database.models import ApiKey
 from database.session import Database
@@ -103,7 +103,7 @@ async def test_a_made_key_is_its_tenants_principal(
     )
 
 
-async def test_no_unknown_malformed_revoked_expired_or_suspended_key_can_be_told_from_another(
+async def test_no_unknown_malformed_revoked_or_expired_key_can_be_told_from_another(
     database: Database, keys: KeyService, made: NewKey, authentication: AuthenticationService
 ) -> None:
     tenants = TenantService(database)
@@ -114,11 +114,25 @@ async def test_no_unknown_malformed_revoked_expired_or_suspended_key_can_be_told
     await keys.revoke(TESTER, tenant_id, revoked.row.id)
     await keys.change(TESTER, tenant_id, expired.row.id, expires_at=now())
     tried = [None, "", "malformed", made.secret[:-1], make_key(), "a-secret-of-somebody's-own-making"]
-    refusals = {await _refusal(authentication, key) for key in [*tried, revoked.secret, expired.secret]}
+    tried += [revoked.secret, expired.secret]
+    refusals = {await _refusal(authentication, key) for key in tried}
+    # Nor does a void key tell of its tenant.
     await tenants.suspend(TESTER, tenant_id)
-    refusals.add(await _refusal(authentication, made.secret))
+    refusals |= {await _refusal(authentication, key) for key in tried}
     assert len(refusals) == 1
-    await tenants.resume(TESTER, tenant_id)
+
+
+async def test_a_suspended_tenants_key_is_forbidden_not_noted_as_used_and_let_in_again(
+    database: Database, made: NewKey, authentication: AuthenticationService
+) -> None:
+    tenants = TenantService(database)
+    await tenants.suspend(TESTER, made.row.tenant_id)
+    with pytest.raises(TenantSuspended) as caught:
+        await authentication.authenticate(made.secret)
+    error = caught.value
+    assert (error.status, error.type, error.code) == (403, "permission_error", "tenant_suspended")
+    assert (await _row(database, made.row.id)).last_used_at is None
+    await tenants.resume(TESTER, made.row.tenant_id)
     await authentication.authenticate(made.secret)
 
 

@@ -219,11 +219,11 @@ async def test_a_deleted_turn_is_gone_with_its_text_and_what_it_said(
     conversation_id = await _said(database, tenants.ours)
     await _said(database, tenants.ours, conversation_id)
     first, second = sorted(await _walk(history, tenants.ours, HistoryFilter(), 10))
-    await history.delete_turn(tenants.ours, first)
+    await history.delete_turn(TESTER, tenants.ours.tenant_id, first)
     assert await _walk(history, tenants.ours, HistoryFilter(), 10) == [second]
     assert await _counts(database, tenants.ours) == [1, 1, 1, 2]
     with pytest.raises(NotFound):
-        await history.delete_turn(tenants.ours, first)
+        await history.delete_turn(TESTER, tenants.ours.tenant_id, first)
 
 
 async def test_what_runs_is_not_deleted(database: Database, history: HistoryService, tenants: TwoTenants) -> None:
@@ -231,7 +231,7 @@ async def test_what_runs_is_not_deleted(database: Database, history: HistoryServ
     turn = a_turn(tenants.ours, conversation_id=conversation.id, status=TurnStatus.RUNNING)
     await store(database, tenants.ours, conversation, turn, a_text(turn), an_item(conversation))
     with pytest.raises(Conflict):
-        await history.delete_turn(tenants.ours, turn.id)
+        await history.delete_turn(TESTER, tenants.ours.tenant_id, turn.id)
     assert await _counts(database, tenants.ours) == [1, 1, 1, 1]
 
 
@@ -245,7 +245,7 @@ async def test_deleting_what_is_another_tenants_answers_as_for_what_does_not_exi
     answers = set()
     for tried in (turn.id, first_id_at(_BEGAN)):
         with pytest.raises(NotFound) as caught:
-            await history.delete_turn(tenants.ours, tried)
+            await history.delete_turn(TESTER, tenants.ours.tenant_id, tried)
         answers.add((caught.value.message, caught.value.code, caught.value.param))
     assert len(answers) == 1
     assert await _counts(database, tenants.theirs) == [1, 1, 1, 1]

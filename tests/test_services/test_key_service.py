@@ -171,6 +171,36 @@ async def test_a_rotation_never_prolongs_the_old_key(keys: KeyService, tenant_id
     assert (await keys.get(old.row.id)).expires_at == end
 
 
+async def test_a_key_that_has_expired_is_let_in_again_by_a_later_end(
+    database: Database, keys: KeyService, tenant_id: str
+) -> None:
+    made = await keys.create(TESTER, tenant_id)
+    for end in (now() + _HOUR, None):
+        await keys.change(TESTER, tenant_id, made.row.id, expires_at=now())
+        assert not await _is_let_in(database, made.secret)
+        await keys.change(TESTER, tenant_id, made.row.id, expires_at=end)
+        assert await _is_let_in(database, made.secret)
+
+
+async def test_an_overlap_can_be_moved_while_it_lasts_and_never_comes_back(
+    database: Database, keys: KeyService, tenant_id: str
+) -> None:
+    old = await keys.create(TESTER, tenant_id)
+    await keys.rotate(TESTER, tenant_id, old.row.id, _HOUR)
+    end = now() + 2 * _HOUR
+    assert (await keys.change(TESTER, tenant_id, old.row.id, expires_at=end)).expires_at == end
+    with pytest.raises(InvalidRequest, match="was rotated"):
+        await keys.change(TESTER, tenant_id, old.row.id, expires_at=None)
+    await keys.change(TESTER, tenant_id, old.row.id, expires_at=now())
+    for later in (now() + _HOUR, None):
+        with pytest.raises(InvalidRequest) as caught:
+            await keys.change(TESTER, tenant_id, old.row.id, expires_at=later)
+        assert caught.value.param == "expires_at"
+    assert not await _is_let_in(database, old.secret)
+    # The rest of it can still be changed.
+    assert (await keys.change(TESTER, tenant_id, old.row.id, name="old")).name == "old"
+
+
 async def test_only_a_valid_key_is_rotated_and_only_once(keys: KeyService, tenant_id: str) -> None:
     rotated, revoked, expired = [await keys.create(TESTER, tenant_id) for _ in range(3)]
     await keys.rotate(TESTER, tenant_id, rotated.row.id, _HOUR)

@@ -5,12 +5,15 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
+from app.common.errors import Unavailable
 from database.clock import now
 from database.identifier import new_id
 from database.models import Conversation, Item, Turn, TurnStatus
+from database.repositories.erasure_repository import ErasureRepository
 from database.session import Database
+from services.audit_service import Actor, AuditService
 from services.principal import Principal
 from services.retention_service import RetentionService
 from services.tenant_service import TenantService
@@ -54,7 +57,7 @@ async def test_without_clocks_everything_is_kept(
     database: Database, tenants: TwoTenants, retention: RetentionService
 ) -> None:
     old = await _said(database, tenants.ours, 10_000)
-    assert await retention.purge() == {}
+    assert await retention.purge(TESTER) == {}
     assert await _left(database, tenants.ours) == ({old}, {old}, {old})
 
 
@@ -64,9 +67,9 @@ async def test_turns_are_deleted_so_long_after_they_began_however_lately_their_c
     await TenantService(database).change(TESTER, tenants.ours.tenant_id, turn_days=7)
     old = [await _said(database, tenants.ours, 7.01, used=0) for _ in range(3)]
     young = await _said(database, tenants.ours, 6.99)
-    assert await retention.preview() == await retention.purge() == {"turns": 3, "turn_texts": 3, "items": 6}
+    assert await retention.preview() == await retention.purge(TESTER) == {"turns": 3, "turn_texts": 3, "items": 6}
     assert await _left(database, tenants.ours) == ({*old, young}, {young}, {young})
-    assert await retention.purge() == {}
+    assert await retention.purge(TESTER) == {}
 
 
 async def test_stored_turns_go_with_all_that_the_model_was_told(
@@ -77,7 +80,7 @@ async def test_stored_turns_go_with_all_that_the_model_was_told(
     turn = a_turn(tenants.ours, id=new_id(began), created_at=began, stored=True, labels={"a": "b"})
     told = [an_item(a_conversation(), conversation_id=None, turn_id=turn.id, position=at) for at in range(5)]
     await store(database, tenants.ours, turn, a_text(turn), *told)
-    assert await retention.purge() == {"turns": 1, "turn_texts": 1, "items": 5}
+    assert await retention.purge(TESTER) == {"turns": 1, "turn_texts": 1, "items": 5}
 
 
 async def test_conversations_are_deleted_so_long_after_their_last_use_with_all_their_turns(
@@ -89,10 +92,42 @@ async def test_conversations_are_deleted_so_long_after_their_last_use_with_all_t
     used = await _said(database, tenants.ours, 20, used=6.99)
     assert (
         await retention.preview()
-        == await retention.purge()
+        == await retention.purge(TESTER)
         == {"conversations": 3, "turns": 3, "turn_texts": 3, "items": 6}
     )
     assert await _left(database, tenants.ours) == ({used}, {used}, {used})
+
+
+async def test_each_transaction_of_a_purge_is_audited_with_what_it_deleted(
+    database: Database, tenants: TwoTenants, retention: RetentionService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await TenantService(database).change(TESTER, tenants.ours.tenant_id, turn_days=7)
+    for _ in range(3):
+        await _said(database, tenants.ours, 7.01)
+    delete, batches = ErasureRepository.turns, 0
+
+    async def breaking(self: ErasureRepository, condition: ColumnElement[bool]) -> Counter[str]:
+        nonlocal batches
+        batches += 1
+        if batches == 2:
+            raise Unavailable("The database is gone.")
+        return await delete(self, condition)
+
+    monkeypatch.setattr(ErasureRepository, "turns", breaking)
+    with pytest.raises(Unavailable):
+        await retention.purge(TESTER)
+    assert await _purges(database, tenants.ours) == [{"turns": 2, "turn_texts": 2, "items": 2}]
+    await retention.purge(TESTER)
+    # What was brought into the conversations belongs to no turn, and goes by itself.
+    rest = [{"turns": 1, "turn_texts": 1, "items": 1}, {"items": 2}, {"items": 1}]
+    assert (await _purges(database, tenants.ours))[1:] == rest
+    assert await _purges(database, tenants.theirs) == []
+
+
+async def _purges(database: Database, principal: Principal) -> list[dict[str, int] | None]:
+    """What the audit log says of a tenant's purges, in their order."""
+    events = await AuditService(database).page(principal.tenant_id, None, 100)
+    return [event.after for event in reversed(events) if event.action == "tenant.purge"]
 
 
 async def test_each_tenant_has_clocks_of_its_own(
@@ -104,7 +139,7 @@ async def test_each_tenant_has_clocks_of_its_own(
     kept = await _said(database, tenants.theirs, 10)
     assert (
         await retention.preview()
-        == await retention.purge()
+        == await retention.purge(TESTER)
         == {"conversations": 1, "turns": 1, "turn_texts": 1, "items": 2}
     )
     assert await _left(database, tenants.ours) == (set(), set(), set())
@@ -123,7 +158,7 @@ async def test_what_runs_is_not_purged(database: Database, tenants: TwoTenants, 
         status=TurnStatus.RUNNING,
     )
     await store(database, tenants.ours, running, a_text(running))
-    assert await retention.preview() == await retention.purge() != {}
+    assert await retention.preview() == await retention.purge(TESTER) != {}
     assert await _left(database, tenants.ours) == ({conversation_id}, {conversation_id}, set())
 
 
@@ -132,7 +167,7 @@ async def test_replicas_that_purge_at_once_delete_every_row_once(database: Datab
     for _ in range(10):
         await _said(database, tenants.ours, 10)
     replicas = [RetentionService(database, batch=3, interval=3600) for _ in range(3)]
-    reports = await asyncio.gather(*(replica.purge() for replica in replicas))
+    reports = await asyncio.gather(*(replica.purge(TESTER) for replica in replicas))
     assert sum(reports, Counter()) == {"conversations": 10, "turns": 10, "turn_texts": 10, "items": 20}
 
 
@@ -144,12 +179,12 @@ async def test_the_service_purges_by_itself_and_goes_on_after_a_failure(
     retention, purge, tried = RetentionService(database, batch=500, interval=0), RetentionService.purge, 0
     purged = asyncio.Event()
 
-    async def failing_once(self: RetentionService) -> Counter[str]:
+    async def failing_once(self: RetentionService, by: Actor) -> Counter[str]:
         nonlocal tried
         tried += 1
         if tried == 1:
             raise RuntimeError
-        deleted = await purge(self)
+        deleted = await purge(self, by)
         purged.set()
         return deleted
 
@@ -158,4 +193,6 @@ async def test_the_service_purges_by_itself_and_goes_on_after_a_failure(
     await asyncio.wait_for(purged.wait(), 10)
     running.cancel()
     assert (await _left(database, tenants.ours))[1] == set()
+    (event, *_) = await AuditService(database).page(tenants.ours.tenant_id, None, 1)
+    assert (event.action, event.actor_type, event.actor_id) == ("tenant.purge", "service", "retention")
     assert "it is tried again" in caplog.text

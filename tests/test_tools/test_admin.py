@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.common.errors import Unauthenticated
+from app.common.errors import TenantSuspended, Unauthenticated
 from database.clock import now
 from database.engine import create_engine
 from database.session import Database
@@ -99,6 +99,25 @@ def test_a_key_is_renamed_expired_rotated_and_revoked(on: Admin, database_url: s
         assert_refused(on("key", *command), "There is no such key.")
 
 
+def test_a_key_is_given_other_models_and_no_end(on: Admin, database_url: str) -> None:
+    on.json("tenant", "create", "ours")
+    (made,) = on.json("key", "create", "ours", "--model", "glm", "--days", "1")
+    assert on("key", "models", made["id"], "b", "a").output == f"{made['id']} may use b, a\n"
+    assert authenticated(database_url, made["key"]).models == frozenset({"a", "b"})
+    assert on("key", "expire", made["id"], "--days", "0").status == 0
+    with pytest.raises(Unauthenticated):
+        authenticated(database_url, made["key"])
+    assert on("key", "expire", made["id"], "--never").output == f"{made['id']} never expires\n"
+    assert on("key", "models", made["id"], "--all").status == 0
+    assert authenticated(database_url, made["key"]).models is None
+    assert on.json("key", "list", "ours")[0]["expires_at"] is None
+    for wrong in (("models",), ("models", "a", "--all"), ("expire",), ("expire", "--never", "--days", "1")):
+        assert on("key", wrong[0], made["id"], *wrong[1:]).status == 2
+    (new,) = on.json("key", "rotate", made["id"])
+    assert_refused(on("key", "expire", made["id"], "--never"), "The key was rotated")
+    assert on("key", "expire", new["id"], "--never").status == 0
+
+
 def test_a_tenant_is_renamed_given_a_policy_suspended_and_erased(on: Admin, database_url: str) -> None:
     on.json("tenant", "create", "before")
     (made,) = on.json("key", "create", "before")
@@ -109,7 +128,7 @@ def test_a_tenant_is_renamed_given_a_policy_suspended_and_erased(on: Admin, data
     assert (row["keeps_content"], row["turn_days"], row["conversation_days"]) == (False, None, 7)
     assert_refused(on("tenant", "erase", "after"), "Suspend the tenant first")
     assert on("tenant", "suspend", "after").status == 0
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(TenantSuspended):
         authenticated(database_url, made["key"])
     assert on("tenant", "resume", "after").status == 0
     authenticated(database_url, made["key"])

@@ -52,6 +52,11 @@ def test_usage_of_all_tenants_is_told_as_a_table_json_or_csv(on: Admin, database
     assert (by_model["model"], "day" in by_model) == ("a-model", False)
     read = list(csv.DictReader(io.StringIO(on("usage", "--csv").output)))
     assert read == [{name: str(value) for name, value in row.items()} for row in rows]
+    assert on.json("usage", "--key", rows[0]["key"], "--model", "a-model") == rows[:1]
+    assert on.json("usage", "--key", "0" * 32) == on.json("usage", "--model", "another") == []
+    on("tenant", "rename", "theirs", "@theirs")
+    read = list(csv.DictReader(io.StringIO(on("usage", "--csv").output)))
+    assert [row["tenant"] for row in read] == ["'@theirs", "ours"]
     assert {"ours", "a-model", "12"} <= cells(on("usage").output)
     assert on("usage", "--by", "tenant").status == 2
     assert_refused(on("usage", "nobody"), "There is no tenant named 'nobody'.")

@@ -95,7 +95,7 @@ def purge(
     async def work(settings: Settings, database: Database) -> Counts:
         size = batch or settings.purge_batch
         retention = RetentionService(database, batch=size, interval=settings.purge_seconds, pause=pause)
-        counts = await (retention.preview() if dry_run else retention.purge())
+        counts = await (retention.preview() if dry_run else retention.purge(operator()))
         _advise(settings, counts, dry_run=dry_run)
         return counts
 

@@ -74,13 +74,32 @@ def rename(key: KeyId, name: Annotated[str, typer.Argument(help="What the key is
 
 
 @cli.command()
-def expire(
-    key: KeyId, days: Annotated[int, typer.Option(min=0, max=36_500, help="Days from now; 0 for at once.")]
+def models(
+    key: KeyId,
+    names: Annotated[list[str] | None, typer.Argument(help="The models it may use, by the names clients see.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="It may use all models.")] = False,
 ) -> None:
-    """Let a key in for so long and no longer."""
-    end = now() + timedelta(days=days)
+    """Let a key use these models and no others."""
+    if bool(names) == every:
+        raise typer.BadParameter("give either models or --all")
+    _with_key(key, lambda keys, row: keys.change(operator(), row.tenant_id, row.id, models=names or None))
+    typer.echo(f"{key} may use {', '.join(names or ['all models'])}")
+
+
+@cli.command()
+def expire(
+    key: KeyId,
+    days: Annotated[int | None, typer.Option(min=0, max=36_500, help="Days from now; 0 for at once.")] = None,
+    *,
+    never: Annotated[bool, typer.Option("--never", help="It does not expire.")] = False,
+) -> None:
+    """Let a key in for so long and no longer. One that has expired is let in again, unless it was rotated."""
+    if (days is None) != never:
+        raise typer.BadParameter("give either --days or --never")
+    end = None if days is None else now() + timedelta(days=days)
     _with_key(key, lambda keys, row: keys.change(operator(), row.tenant_id, row.id, expires_at=end))
-    typer.echo(f"{key} expires at {end.isoformat(timespec='seconds')}")
+    typer.echo(f"{key} " + ("never expires" if end is None else f"expires at {end.isoformat(timespec='seconds')}"))
 
 
 @cli.command()

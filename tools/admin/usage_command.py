@@ -11,6 +11,7 @@ from app.settings import Settings
 from database.clock import now
 from database.repositories.usage_repository import UsageFilter
 from database.session import Database
+from services.csv_cell import cell
 from services.tenant_service import TenantService
 from services.usage_service import DIMENSIONS, UsageService
 from tools.admin.opened import AsJson, show, with_database
@@ -23,14 +24,18 @@ def usage(
     since: _Day = None,
     until: _Day = None,
     by: Annotated[list[str] | None, typer.Option(help="day, key or model; repeat for several; by default all.")] = None,
-    as_json: AsJson = False,  # noqa: FBT002 - an option of the command line
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,  # noqa: FBT002
+    *,
+    key: Annotated[str | None, typer.Option(help="Only of the key of this id.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
 ) -> None:
     """Add up requests, tokens and mean latencies, ms, of all tenants or one; by default of the last 30 days."""
     if unknown := set(by or ()) - set(DIMENSIONS):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not one of {', '.join(DIMENSIONS)}", param_hint="--by")
     end = until.date() if until else now().date()
-    wanted = UsageFilter(since=since.date() if since else end - timedelta(days=30), until=end)
+    begin = since.date() if since else end - timedelta(days=30)
+    wanted = UsageFilter(since=begin, until=end, key_id=key, model=model)
 
     async def work(_settings: Settings, database: Database) -> list[dict[str, Any]]:
         tenant_id = None if tenant is None else (await TenantService(database).named(tenant)).id
@@ -41,7 +46,7 @@ def usage(
     if as_csv and plain:
         writer = csv.DictWriter(sys.stdout, plain[0])
         writer.writeheader()
-        writer.writerows(plain)
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in plain)
     elif not as_csv:
         show(plain, as_json=as_json)
 

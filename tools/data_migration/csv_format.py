@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from database.repositories.export_repository import LoggedTurn
+from services.csv_cell import cell
 
 COLUMNS = (
     "message_id",
@@ -21,8 +22,6 @@ COLUMNS = (
     "prompt",
     "response",
 )
-# What makes a spreadsheet take a cell for a formula, in half and full width.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 # Excel takes a file without it for the machine's own encoding.
 HEAD = "\ufeff"
 
@@ -30,7 +29,7 @@ HEAD = "\ufeff"
 def line(values: Sequence[Any]) -> bytes:
     """A line of these cells."""
     written = io.StringIO()
-    csv.writer(written).writerow([_cell(value) for value in values])
+    csv.writer(written).writerow([cell(value) for value in values])
     return written.getvalue().encode()
 
 
@@ -51,10 +50,3 @@ def cells(logged: LoggedTurn) -> list[Any]:
         turn.completion_tokens,
         *said,
     ]
-
-
-def _cell(value: Any) -> Any:
-    # Spaces before a formula do not keep it from being one everywhere.
-    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
-        return f"'{value}"
-    return value

@@ -14,7 +14,6 @@ from app.settings import Settings
 from database.identifier import part_id
 from database.models import Tenant
 from database.session import Database
-from services.audit_service import record as note
 from services.tenant_service import TenantService
 from tools.admin.opened import AsJson, operator, show, with_database
 from tools.data_migration import (
@@ -91,11 +90,7 @@ def import_file(  # noqa: PLR0913 - an option a format
         made = None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
         reader = _reader(format_, owner, zone, made, all_branches=all_branches, new_ids=new_ids)
         with file.open("rb") as opened, Progress(None, quiet=as_json) as progress:
-            report = await Importer(database, owner, rejected_to, progress).run(reader(opened))
-        async with database.begin_global() as session:
-            counts = {"rows": report.rows_added, "rejected": report.rejected}
-            note(session, operator(), "tenant.import", tenant_id=owner.id, target_id=owner.id, after=counts)
-        return report
+            return await Importer(operator(), database, owner, rejected_to, progress).run(reader(opened))
 
     rejected_to = rejects or file.with_name(f"{file.name}.rejects.jsonl")
     # Those of an earlier run would be taken for this one's.

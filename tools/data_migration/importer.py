@@ -7,12 +7,15 @@ from pathlib import Path
 
 import msgspec
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import make_transient
 
 from database.clock import now
 from database.models import Tenant
 from database.repositories.import_repository import ImportRepository
 from database.session import Database
+from services.audit_service import Actor
+from services.audit_service import record as note
 from tools.data_migration.progress_bar import Progress
 from tools.data_migration.record import Record, Rejected
 
@@ -31,15 +34,17 @@ class Imported:
 class Importer:
     """Stores records of one tenant; what cannot be stored goes to the file of rejects."""
 
-    def __init__(self, database: Database, tenant: Tenant, rejects: Path, progress: Progress) -> None:
+    def __init__(self, by: Actor, database: Database, tenant: Tenant, rejects: Path, progress: Progress) -> None:
+        self._by = by
         self._database = database
         self._tenant = tenant
         self._rejects = rejects
         self._progress = progress
         self._report = Imported()
+        self._begun = False
 
     async def run(self, records: Iterator[Record | Rejected]) -> Imported:
-        """Store all of them."""
+        """Store all of them. Audited when the first are stored, and with the report."""
         waiting: list[Record] = []
         for record in records:
             if isinstance(record, Rejected):
@@ -50,7 +55,13 @@ class Importer:
                 await self._store(waiting)
                 waiting = []
         await self._store(waiting)
+        async with self._database.begin_global() as session:
+            counts = {"rows": self._report.rows_added, "rejected": self._report.rejected}
+            self._note(session, "tenant.imported", counts)
         return self._report
+
+    def _note(self, session: AsyncSession, action: str, counts: dict[str, int] | None = None) -> None:
+        note(session, self._by, action, tenant_id=self._tenant.id, target_id=self._tenant.id, after=counts)
 
     async def _store(self, records: Sequence[Record]) -> None:
         if not records:
@@ -61,9 +72,12 @@ class Importer:
                 keys = {key: name for record in records for key, name in record.keys.items()}
                 await repository.add_missing_keys(self._tenant.id, keys, now())
                 added = await repository.add_missing([row for record in records for row in record.rows])
+                if not self._begun:
+                    self._note(session, "tenant.import")
         except DBAPIError:
             await self._store_singly(records)
             return
+        self._begun = True
         self._report.records += len(records)
         self._report.rows_added += added
         self._progress.advance("importing", len(records))

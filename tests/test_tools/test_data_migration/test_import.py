@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from app.common.errors import Unavailable
 from database.repositories.history_repository import HistoryFilter, HistoryRepository
+from database.repositories.import_repository import ImportRepository
 from database.session import Database
+from services.audit_service import AuditService
 from services.principal import Principal
 from tests.administration import Command
 from tests.conftest import make_tenant
@@ -88,6 +91,33 @@ def test_records_without_a_time_are_rejected_unless_one_is_given(on: Command, ou
         "it holds U+0000, which cannot be stored"
     ]
     assert Path("bad").stat().st_mode & 0o077 == 0
+
+
+def test_an_import_that_breaks_off_is_audited_as_begun(
+    on: Command, ours: Principal, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = (printed(f"2024-07-01 00:{at // 60:02}:{at % 60:02}", "q", "a") for at in range(100))
+    (tmp_path / "log").write_text("".join(said))
+    add, calls = ImportRepository.add_missing, 0
+
+    async def breaking(self: ImportRepository, rows: Any) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Unavailable("The database is gone.")
+        return await add(self, rows)
+
+    monkeypatch.setattr(ImportRepository, "add_missing", breaking)
+    assert on("import", "wrapper-log", str(tmp_path / "log"), "--tenant", "ours").status == 1
+    assert len(work_on(database_url, lambda database: history(database, ours))) == 50
+    assert work_on(database_url, actions) == ["tenant.import"]
+    imported(on, tmp_path / "log", "wrapper-log")
+    assert work_on(database_url, actions) == ["tenant.imported", "tenant.import", "tenant.import"]
+
+
+async def actions(database: Database) -> list[str]:
+    """What the audit log has, newest first."""
+    return [event.action for event in await AuditService(database).page(None, None, 10)]
 
 
 def test_a_log_that_has_grown_adds_only_what_is_new(on: Command, ours: Principal, tmp_path: Path) -> None:
