@@ -14,11 +14,12 @@ from database.models import Conversation, Item, Turn, TurnStatus
 from database.repositories.erasure_repository import ErasureRepository
 from database.session import Database
 from services.audit_service import Actor, AuditService
+from services.idempotency_claim import KEPT
 from services.principal import Principal
 from services.retention_service import RetentionService
 from services.tenant_service import TenantService
 from tests.conftest import TwoTenants
-from tests.rows import TESTER, a_conversation, a_text, a_turn, an_item, store
+from tests.rows import TESTER, a_conversation, a_text, a_turn, an_idempotency_key, an_item, store
 
 _DAY = timedelta(days=1)
 
@@ -122,6 +123,15 @@ async def test_each_transaction_of_a_purge_is_audited_with_what_it_deleted(
     rest = [{"turns": 1, "turn_texts": 1, "items": 1}, {"items": 2}, {"items": 1}]
     assert (await _purges(database, tenants.ours))[1:] == rest
     assert await _purges(database, tenants.theirs) == []
+
+
+async def test_that_a_recorded_answer_ends_after_its_day_is_not_audited(
+    database: Database, tenants: TwoTenants, retention: RetentionService
+) -> None:
+    async with database.begin(tenants.ours.tenant_id) as session:
+        session.add(an_idempotency_key(created_at=now() - KEPT - timedelta(seconds=1)))
+    assert await retention.purge(TESTER) == {"idempotency_keys": 1}
+    assert await _purges(database, tenants.ours) == []
 
 
 async def _purges(database: Database, principal: Principal) -> list[dict[str, int] | None]:
