@@ -11,6 +11,7 @@ from database.driver import Rows
 from database.models import TurnStatus
 from database.repositories import turn_statements
 from database.repositories.chunk_statements import FORGET_CHUNKS, READ_CHUNKS
+from database.repositories.key_repository import KeyRepository
 from database.repositories.lease_repository import LeaseRepository
 from database.repositories.limit_statements import COLUMNS
 from database.repositories.turn_repository import TurnRepository
@@ -120,6 +121,7 @@ class TurnLog:
             if turn is None:
                 await LeaseRepository(session).release([turn_id])
                 return False
+            key = await KeyRepository(session).get(turn.key_id)
         usage = Usage(
             prompt_tokens=turn.prompt_tokens,
             cached_tokens=turn.cached_tokens,
@@ -135,6 +137,7 @@ class TurnLog:
             ),
             **uncharged(turn.reserved_tokens, turn.reserved_at or turn.created_at, usage),
             "key_id": turn.key_id,
+            "limit_subject": turn.key_id if key is None else key.limit_subject or key.id,
             "model": turn.model,
         }
         async with self._database.begin_prepared(tenant_id) as transaction:
@@ -171,6 +174,7 @@ def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
         "turn_id": turn.id,
         "conversation_id": turn.conversation_id,
         "key_id": opening.principal.key_id,
+        "limit_subject": opening.principal.limit_subject,
         "user": opening.user,
         "endpoint": opening.endpoint,
         "model": opening.model,

@@ -24,8 +24,8 @@ COLUMNS = (*METERS, *METERS.values(), *_WINDOWS)
 def _own() -> Any:
     """Rows of the tenant and of the key, as a condition."""
     columns = _limits.c
-    key = given("key_id", columns.subject)
-    return and_(columns.tenant_id == OWN_TENANT, or_(columns.subject == OWN_TENANT, columns.subject == key))
+    of_key = columns.subject == given("limit_subject", columns.subject)
+    return and_(columns.tenant_id == OWN_TENANT, or_(columns.subject == OWN_TENANT, of_key))
 
 
 def _locked(*columns: Any) -> Select[Any]:

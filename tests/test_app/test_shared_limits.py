@@ -57,8 +57,8 @@ def _limit(url: str, **limits: int) -> None:
 def _running(url: str) -> int:
     async def running(database: Database) -> int:
         tenant = await TenantService(database).named("default")
-        (limit,) = await LimitService(database).of_tenant(tenant.id)
-        return limit.running
+        (kept,) = await LimitService(database).of_tenant(tenant.id)
+        return kept.row.running
 
     return _on(url, running)
 

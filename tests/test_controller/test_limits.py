@@ -105,7 +105,8 @@ async def test_a_client_that_leaves_gives_its_place_back_and_pays_what_was_said(
     messages = (await service.ours.get("/chat/get/messages/")).json()["messages"]
     assert sorted(message["status"] for message in messages) == ["cancelled", "completed"]
     (row,) = await _rows(service.ours)
-    (limit,) = await LimitService(service.database).of_tenant(service.our_id)
+    (kept,) = await LimitService(service.database).of_tenant(service.our_id)
+    limit = kept.row
     assert row["completion_tokens"] == sum(message["completion_tokens"] for message in messages) < 500
     assert row["total_tokens"] == limit.month_tokens
     assert (row["requests"], row["cancelled"], row["failed"], limit.running) == (2, 1, 0, 0)

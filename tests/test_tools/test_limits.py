@@ -28,6 +28,18 @@ def test_limits_are_set_all_together_and_listed_with_what_runs(on: Admin) -> Non
     assert_refused(on("limit", "set", "ours", "--key", "0" * 32), "There is no such key.")
 
 
+def test_limits_of_a_rotation_are_listed_once_with_all_its_keys(on: Admin) -> None:
+    on.json("tenant", "create", "ours")
+    (old,) = on.json("key", "create", "ours")
+    on.json("limit", "set", "ours", "--key", old["id"], "--turns-at-once", "2")
+    (new,) = on.json("key", "rotate", old["id"])
+    (listed,) = on.json("limit", "list", "ours")
+    assert (listed["key"], listed["keys"], listed["turns_at_once"]) == (new["id"], [old["id"], new["id"]], 2)
+    (changed,) = on.json("limit", "set", "ours", "--key", new["id"], "--turns-at-once", "3")
+    assert on.json("limit", "list", "ours") == [changed]
+    assert {f"{old['id']}, {new['id']}"} <= cells(on("limit", "list", "ours").output)
+
+
 def test_a_weight_is_set_within_its_bounds(on: Admin) -> None:
     on.json("tenant", "create", "ours")
     assert on.json("tenant", "weight", "ours", "2.5")[0]["weight"] == 2.5
