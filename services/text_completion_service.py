@@ -139,6 +139,7 @@ class TextCompletionService:
             id=turn.id,
             tenant=principal.tenant_id,
             weight=principal.weight,
+            max_places=principal.max_places,
             prompt_ids=prompt.ids,
             max_tokens=request.max_tokens,
             n=request.n,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from opentelemetry.trace import Tracer
 from structlog.contextvars import bind_contextvars
 
-from app.common.errors import AppError, GenerationFailed, OutcomeUnknown, Unavailable
+from app.common.errors import AppError, GenerationFailed, OutcomeUnknown, RateLimited, Unavailable
 from database.clock import now
 from database.models import TurnStatus
 from services.choice import Choice
-from services.inference.engine import Engine, EngineOverloaded, EngineUnavailable, GenerationRequest
+from services.inference.engine import CeilingReached, Engine, EngineOverloaded, EngineUnavailable, GenerationRequest
 from services.live_turn import LiveTurn
 from services.settlement import settlement
 from services.settlement_service import SettlementService
@@ -77,7 +77,8 @@ class TurnRunner:
     async def start(self, plan: TurnPlan) -> LiveTurn:
         """Begin a turn; when this returns, its row is committed and the engine has a place for it.
 
-        Raises Conflict if another turn of the conversation runs, Unavailable without an engine, a place or a database.
+        Raises Conflict if another turn of the conversation runs, RateLimited if limits do not allow it, Unavailable
+        without an engine, a place or a database.
         """
         if self.stopping:
             raise stopping("The service is stopping; try again.")
@@ -156,6 +157,8 @@ class TurnRunner:
 def _refusal(error: Exception) -> Exception:
     """What the starter hears of an error before the turn was accepted."""
     match error:
+        case CeilingReached():
+            return RateLimited(error.message, retry_after=error.retry_after)
         case EngineOverloaded():
             return Unavailable(error.message, code="overloaded", retry_after=error.retry_after)
         case EngineUnavailable():

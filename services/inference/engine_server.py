@@ -30,6 +30,7 @@ from services.inference.wire import (
 
 _LARGEST_BACKLOG = 64 * 1024 * 1024
 _RETRY_AFTER = 1.0
+_FULL = "All places of the engine are taken; try again."
 # Tokens of a place, where it is not said how many may wait: prompt and answer of a typical request, twice.
 _PLACE_TOKENS = 2048
 
@@ -164,9 +165,15 @@ class EngineServer:
             return Refused(request_id, "The model is still being loaded.", _RETRY_AFTER)
         if request_id in self._owners:
             return Refused(request_id, "A request of this id is running.", _RETRY_AFTER)
-        wait = self._places.take(request_id, len(request.prompt_ids) + request.n * request.max_tokens)
-        if wait is not None:
-            return Refused(request_id, "All places of the engine are taken; try again.", wait)
+        tokens = len(request.prompt_ids) + request.n * request.max_tokens
+        refused = self._places.take(request_id, request.tenant, tokens, request.max_places)
+        if refused is not None:
+            why = (
+                f"The limit is {request.max_places} places of the engine's queue at once."
+                if refused.by_ceiling
+                else _FULL
+            )
+            return Refused(request_id, why, refused.wait, refused.by_ceiling)
         self._owners[request_id] = connection
         connection.admitted[request_id] = message
         return None

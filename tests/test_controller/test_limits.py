@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
@@ -166,6 +167,31 @@ async def test_a_question_about_usage_that_makes_no_sense_is_refused(service: Se
     response = await service.ours.get(_USAGE, params=params)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "invalid_value"
+
+
+async def test_a_tenant_at_its_ceiling_of_places_is_refused_before_any_byte_and_nobody_else_is(
+    service: Service,
+) -> None:
+    url = f"/admin/v1/tenants/{service.our_id}"
+    assert (await service.admin.post(url, json={"max_places": 2})).status_code == 200
+    body = {"prompt": script("a" * 500, rate=50), "stream": True, "max_tokens": 600}
+    async with AsyncExitStack() as running:
+        for _ in range(2):
+            response = await running.enter_async_context(service.ours.stream("POST", NEW_MESSAGE, json=body))
+            assert response.status_code == 200
+        for streamed in (False, True):
+            refused = await _ask(service.ours, stream=streamed)
+            assert (refused.status_code, refused.headers["content-type"]) == (429, "application/json")
+            error = refused.json()["error"]
+            assert (error["code"], error["type"]) == ("rate_limit_exceeded", "rate_limit_error")
+            assert "2 places" in error["message"]
+            assert 1 <= int(refused.headers["retry-after"]) <= 60
+            assert "x-should-retry" not in refused.headers
+        assert (await _ask(service.theirs)).status_code == 200
+    statuses = {message["status"] for message in (await service.ours.get("/chat/get/messages/")).json()["messages"]}
+    assert statuses <= {"running", "cancelled"}
+    while (await _ask(service.ours)).status_code == 429:
+        pass
 
 
 async def test_a_tenants_weight_goes_to_the_engine(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,17 @@ def test_a_weight_is_set_within_its_bounds(on: Admin) -> None:
     assert_refused(on("tenant", "weight", "nobody", "1"), "There is no tenant named 'nobody'.")
 
 
+def test_a_ceiling_of_places_is_set_taken_away_and_audited(on: Admin) -> None:
+    on.json("tenant", "create", "ours")
+    assert on.json("tenant", "places", "ours", "8")[0]["max_places"] == 8
+    assert on.json("tenant", "places", "ours", "--no-ceiling")[0]["max_places"] is None
+    for arguments in (["0"], ["-1"], ["1.5"], [], ["8", "--no-ceiling"]):
+        assert on("tenant", "places", "ours", *arguments).status == 2
+    assert_refused(on("tenant", "places", "ours", "1000001"), "max_places is 1 to 1000000.")
+    changes = [(event["before"], event["after"]) for event in on.json("audit", "--tenant", "ours")[:2]]
+    assert [(before["max_places"], after["max_places"]) for before, after in changes] == [(8, None), (None, 8)]
+
+
 def test_usage_of_all_tenants_is_told_as_a_table_json_or_csv(on: Admin, database_url: str) -> None:
     for name in ("ours", "theirs"):
         on.json("tenant", "create", name)
