@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from app.common.errors import ContextLengthExceeded, InvalidRequest
+from app.common.errors import ContextLengthExceeded, InvalidRequest, RateLimited
 from database.clock import now
 from database.identifier import new_id
 from services.chat_service import ChatService
@@ -64,7 +64,7 @@ class TextCompletionService:
     async def start(self, principal: Principal, request: TextRequest) -> StartedTexts:
         """Begin the turns; when this returns, their rows are committed and the engine has places for all of them.
 
-        If one is refused the others are cancelled.
+        If one is refused, none begins and nothing is charged.
 
         Raises:
             NotFound: the key may not use the model.
@@ -77,15 +77,16 @@ class TextCompletionService:
         self._chat.check_model(principal, request.model)
         if any(token >= self._engine.limits.vocabulary for token in request.sampling.logit_bias):
             raise InvalidRequest("The model has no such token.", param="logit_bias", code="invalid_value")
+        places, count = principal.max_places, len(request.prompts)
+        if places is not None and count > places:
+            raise RateLimited(f"This request has {count} prompts, more than the limit of {places} places at once.")
         # Many prompts, or a long one, take long enough to be felt by everybody else's streams.
         prompts = await asyncio.to_thread(lambda: [self._read(codec, request, each) for each in request.prompts])
         plans = [self._plan(principal, request, codec, prompt) for prompt in prompts]
-        try:
-            turns = await asyncio.gather(*(self._runner.start(plan) for plan in plans))
-        except BaseException:
-            for plan in plans:
-                plan.turn.unheard.set()
-            raise
+        if len(plans) == 1:
+            turns = [await self._runner.start(plans[0])]
+        else:
+            turns = await self._runner.start_together(plans)
         echoes = [plan.turn.echo for plan in plans if plan.turn.echo is not None]
         return StartedTexts(turn=turns[0] if len(turns) == 1 else self._together(turns), echoes=echoes)
 

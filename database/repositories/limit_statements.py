@@ -35,15 +35,15 @@ def _locked(*columns: Any) -> Select[Any]:
 
 def _charged() -> dict[str, Any]:
     columns = _limits.c
-    tokens = given("reserved_tokens", columns.minute_tokens)
-    changed: dict[str, Any] = {"running": columns.running + 1}
+    tokens, turns = given("reserved_tokens", columns.minute_tokens), given("charged_turns", columns.running)
+    changed: dict[str, Any] = {"running": columns.running + turns}
     for window in _WINDOWS:
         asked = given(f"limit_{window}", columns[window])
         # Never back: a process whose clock is behind must not open a window anew that others have used up.
         changed[window] = case((columns[window] > asked, columns[window]), else_=asked)
         changed[f"{window}_tokens"] = case((columns[window] >= asked, columns[f"{window}_tokens"]), else_=0) + tokens
     asked = given("limit_minute", columns.minute)
-    changed["minute_requests"] = case((columns.minute >= asked, columns.minute_requests), else_=0) + 1
+    changed["minute_requests"] = case((columns.minute >= asked, columns.minute_requests), else_=0) + turns
     return changed
 
 
@@ -70,8 +70,8 @@ def _chargeable() -> Select[Any]:
     return _locked(*told, fits.label("ok"))
 
 
-# The rows as they would be with this turn, locked; not `ok` where it is too much. All turns of a tenant wait for them
-# until the transaction ends.
+# The rows as they would be with this turn, or with these, locked; not `ok` where it is too much. All turns of a tenant
+# wait for them until the transaction ends.
 CHARGEABLE = _chargeable()
 CHARGE: Update = update(_limits).where(_own()).values(_charged())
 LIMITS_LOCKED = select(func.count()).select_from(_locked(_limits.c.subject).subquery()).scalar_subquery() >= 0

@@ -72,6 +72,9 @@ CONTINUE_CONVERSATION = Prepared(
     .with_for_update(),
 )
 BEGIN_TURN = Prepared(*_BEGIN, CHARGE, guard=CHARGEABLE)
+# The same for several turns at once, each of whose rows is written by the ones before.
+ADD_TURN, ADD_LEASE, ADD_TEXT = (Prepared(one) for one in _BEGIN)
+CHARGE_TOGETHER = Prepared(CHARGE, guard=CHARGEABLE)
 # Of which only numbers are kept.
 BEGIN_UNKEPT_TURN = Prepared(*_TURN, CHARGE, guard=CHARGEABLE)
 

@@ -67,20 +67,31 @@ async def test_an_answer_tells_what_is_left_streamed_or_not(service: Service) ->
 
 
 async def test_a_refusal_has_the_envelope_and_an_honest_retry_after(service: Service) -> None:
-    await _limit(service, Limits(requests_per_minute=0))
-    refused = await _ask(service.ours)
-    assert refused.status_code == 429
+    await _limit(service, Limits(requests_per_minute=1, tokens_per_minute=1000))
+    while (refused := await _ask(service.ours, max_tokens=10)).status_code != 429:
+        pass
     error = refused.json()["error"]
     assert (error["code"], error["type"], error["param"]) == ("rate_limit_exceeded", "rate_limit_error", None)
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert int(refused.headers["retry-after-ms"]) <= 60_000
     assert "x-should-retry" not in refused.headers
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
-    await _limit(service, Limits(tokens_per_month=0))
-    in_vain = await _ask(service.ours)
+    # What was refused was not charged.
+    assert int(refused.headers["x-ratelimit-remaining-tokens"]) > 900
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    "name", ["requests_per_minute", "turns_at_once", "tokens_per_minute", "tokens_per_day", "tokens_per_month"]
+)
+async def test_whom_a_limit_allows_nothing_is_told_that_waiting_is_in_vain(
+    service: Service, name: str, streamed: bool
+) -> None:
+    await _limit(service, Limits(**{name: 0}))
+    in_vain = await _ask(service.ours, stream=streamed)
     assert in_vain.status_code == 429
     assert in_vain.headers["x-should-retry"] == "false"
-    assert "retry-after" not in in_vain.headers
+    assert not [header for header in in_vain.headers if header.startswith("retry-after")]
     assert (await _ask(service.theirs)).status_code == 200
 
 
