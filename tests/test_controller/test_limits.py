@@ -66,6 +66,34 @@ async def test_an_answer_tells_what_is_left_streamed_or_not(service: Service) ->
     assert not [name for name in (await _ask(service.theirs)).headers if name.startswith("x-ratelimit")]
 
 
+_PROMPTS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": script("hi")}], "max_tokens": 50},
+    "/v1/responses": {"input": script("hi"), "max_output_tokens": 50},
+    "/v1/completions": {"prompt": [script("hi"), script("you")], "max_tokens": 50},
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("route", _PROMPTS)
+async def test_every_route_that_asks_the_model_tells_what_is_left(service: Service, route: str, streamed: bool) -> None:
+    await _limit(service, Limits(requests_per_minute=100, tokens_per_minute=100_000))
+    body = {"model": "scripted", "stream": streamed, **_PROMPTS[route]}
+    answer = await service.ours.post(route, json=body)
+    assert answer.status_code == 200, answer.text
+    told = answer.headers
+    assert told["content-type"].startswith("text/event-stream") == streamed
+    assert (told["x-ratelimit-limit-requests"], told["x-ratelimit-limit-tokens"]) == ("100", "100000")
+    # Each of two prompts is a request.
+    assert told["x-ratelimit-remaining-requests"] == ("98" if route == "/v1/completions" else "99")
+    # What it may say counts until it has said it.
+    assert 100_000 - 300 < int(told["x-ratelimit-remaining-tokens"]) < 100_000 - 50
+    for name in ("requests", "tokens"):
+        assert 0 < int(told[f"x-ratelimit-reset-{name}"].removesuffix("ms")) <= 60_000
+    theirs = await service.theirs.post(route, json=body)
+    assert theirs.status_code == 200
+    assert not [name for name in theirs.headers if name.startswith("x-ratelimit")]
+
+
 async def test_a_refusal_has_the_envelope_and_an_honest_retry_after(service: Service) -> None:
     await _limit(service, Limits(requests_per_minute=1, tokens_per_minute=1000))
     while (refused := await _ask(service.ours, max_tokens=10)).status_code != 429:
