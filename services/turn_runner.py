@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from opentelemetry.trace import Tracer
 from structlog.contextvars import bind_contextvars
 
-from app.common.errors import AppError, GenerationFailed, OutcomeUnknown, RateLimited, Unavailable
+from app.common.errors import AppError, ClockWrong, GenerationFailed, OutcomeUnknown, RateLimited, Unavailable
 from database.clock import now
 from database.models import TurnStatus
 from services.choice import Choice
@@ -42,6 +42,7 @@ class TurnRunner:
 
     Attributes:
         stopping: whether new turns are refused.
+        clock_is_wrong: whether they are refused until this machine's clock is the database's again.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class TurnRunner:
         self._settlements = settlements
         self._metrics = metrics or TurnMetrics()
         self.stopping = False
+        self.clock_is_wrong = False
         self._running: dict[str, tuple[TurnPlan, asyncio.Task[None]]] = {}
 
     @property
@@ -112,6 +114,8 @@ class TurnRunner:
     def _check(self) -> None:
         if self.stopping:
             raise stopping("The service is stopping; try again.")
+        if self.clock_is_wrong:
+            raise ClockWrong
         self._settlements.check_room()
 
     def _launch(self, plan: TurnPlan, opens: Callable[[], Awaitable[None]]) -> asyncio.Future[None]:

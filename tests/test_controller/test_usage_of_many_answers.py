@@ -55,8 +55,8 @@ async def test_several_answers_to_a_prompt_are_one_turn_with_the_tokens_of_all(s
         messages = [{"role": "user", "content": said}]
         assert (await service.ours.post(route, json=body | {"messages": messages, "stream": streamed})).is_success
     await _hear_a_little(service.ours, route, body | {"messages": [{"role": "user", "content": long}]})
-    messages = await _log(service)
-    assert [message["completion_tokens"] for message in messages[1:]] == [3 * len("three words here" + ".")] * 2
+    log = await _log(service)
+    assert [message["completion_tokens"] for message in log[1:]] == [3 * len("three words here" + ".")] * 2
     await _assert_all_agree(service, 3)
 
 
