@@ -117,11 +117,7 @@ class Settings(BaseSettings):
         description="Answers generated at once. Default: 16 on a CPU; on a GPU up to 256, as its memory allows.",
     )
     max_queued: int = Field(
-        64,
-        ge=0,
-        le=100_000,
-        description="Requests that may wait for a place; more are refused (503). The last eighth of all places, "
-        "running and waiting, is for tenants that hold none.",
+        64, ge=0, le=100_000, description="Requests that may wait for a place; more are refused (503)."
     )
     max_queued_tokens: int | None = Field(
         None,
