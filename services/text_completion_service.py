@@ -82,6 +82,7 @@ class TextCompletionService:
             raise RateLimited(f"This request has {count} prompts, more than the limit of {places} places at once.")
         # Many prompts, or a long one, take long enough to be felt by everybody else's streams.
         prompts = await asyncio.to_thread(lambda: [self._read(codec, request, each) for each in request.prompts])
+        self._check_room(request, prompts)
         plans = [self._plan(principal, request, codec, prompt) for prompt in prompts]
         if len(plans) == 1:
             turns = [await self._runner.start(plans[0])]
@@ -89,6 +90,21 @@ class TextCompletionService:
             turns = await self._runner.start_together(plans)
         echoes = [plan.turn.echo for plan in plans if plan.turn.echo is not None]
         return StartedTexts(turn=turns[0] if len(turns) == 1 else self._together(turns), echoes=echoes)
+
+    def _check_room(self, request: TextRequest, prompts: Sequence[_Prompt]) -> None:
+        """Refuse a list that could never begin as a whole: to try it again would be in vain."""
+        limits = self._engine.limits
+        tokens = sum(len(prompt.ids) + request.n * request.max_tokens for prompt in prompts)
+        for asked, most, what in (
+            (len(prompts), limits.most_places, "prompts"),
+            (tokens, limits.most_tokens, "tokens in several prompts"),
+        ):
+            if len(prompts) > 1 and most is not None and asked > most:
+                raise InvalidRequest(
+                    f"The engine's queue has room for {most} {what} of a tenant, and this request has {asked}.",
+                    param="prompt",
+                    code="invalid_value",
+                )
 
     def _together(self, turns: Sequence[LiveTurn]) -> LiveTurn:
         group = TurnGroup(turns)

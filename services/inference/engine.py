@@ -187,6 +187,8 @@ class EngineLimits(Struct, frozen=True, kw_only=True):
         max_running: answers generated at once.
         tokenizer: directory with the tokenizer's and the chat template's files; empty for the scripted engine's bytes.
         demo: whether this is the bundled demo model, which users should be told about.
+        most_places: how many places of the queue one tenant can hold at once; None where that is not known.
+        most_tokens: of prompts and longest answers that it can hold in several of them.
     """
 
     model: str
@@ -195,6 +197,8 @@ class EngineLimits(Struct, frozen=True, kw_only=True):
     tokenizer: str
     max_running: int = 16
     demo: bool = False
+    most_places: int | None = None
+    most_tokens: int | None = None
 
 
 class EngineOverloaded(Exception):

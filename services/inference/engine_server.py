@@ -112,7 +112,11 @@ class EngineServer:
         self._places = Places(requests=requests, tokens=tokens)
         core.start(self._emit)
         for connection in self._connections:
-            connection.send(Ready(core.limits))
+            connection.send(self._ready(core))
+
+    def _ready(self, core: EngineCore) -> Ready:
+        places, tokens = self._places.most
+        return Ready(structs.replace(core.limits, most_places=places, most_tokens=tokens))
 
     async def _beat(self) -> None:
         while True:
@@ -134,7 +138,7 @@ class EngineServer:
         handler = asyncio.current_task()
         assert handler is not None  # noqa: S101 - the streams run this as a task
         self._handlers.add(handler)
-        connection.send(self._stage if self._core is None else Ready(self._core.limits))
+        connection.send(self._stage if self._core is None else self._ready(self._core))
         try:
             while True:
                 self._handle(connection, await receive_from_client(reader))

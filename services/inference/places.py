@@ -79,6 +79,11 @@ class Places:
         self._tenants: dict[str, _Held] = {}
         self._refused = 0
 
+    @property
+    def most(self) -> tuple[int, int]:
+        """Places, and tokens in several of them, that one tenant can hold."""
+        return self._requests - self._kept_requests, self._tokens - self._kept_tokens
+
     def take(self, request_id: str, tenant: str, tokens: int, ceiling: int | None = None) -> NoPlace | None:
         """Take a place: None, or why there is none.
 

@@ -1,6 +1,8 @@
 """`/v1/completions` as the official Python client meets it, and what its turns are in the log."""
 
 import asyncio
+import shutil
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -9,7 +11,7 @@ import pytest
 from services.limit_service import Limits, LimitService
 from tests.openai_clients import MODEL, async_client
 from tests.rows import TESTER
-from tests.service import Service, script
+from tests.service import Service, running_service, script
 
 ROUTE = "/v1/completions"
 
@@ -238,6 +240,20 @@ async def test_prompts_for_which_the_engine_has_no_places_begin_all_or_none(serv
         while (answer := await _ask(service, 2)).status_code == 429:
             pass
         assert answer.status_code == 200
+
+
+async def test_more_prompts_than_the_queue_has_places_for_are_refused_for_good(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
+    shutil.copy(migrated_sqlite, tmp_path / "chatglm.db")
+    url = f"sqlite:///{tmp_path / 'chatglm.db'}"
+    async with running_service(url, tmp_path, max_running=4, max_queued=12) as service:
+        for prompts, max_tokens in ((15, 10), (14, 2048)):
+            refused = await _ask(service, prompts, max_tokens=max_tokens)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "prompt"), (prompts, max_tokens)
+        for prompts, max_tokens in ((14, 10), (2, 4000)):
+            assert (await _ask(service, prompts, max_tokens=max_tokens)).status_code == 200, (prompts, max_tokens)
+        assert len(await log_of(service)) == 16
 
 
 async def test_of_many_lists_at_once_exactly_those_pass_whole_that_fit(service: Service) -> None:
