@@ -21,6 +21,7 @@ from app.instance import AlreadyRunning, claim_instance
 from app.secret import load_secret
 from app.settings import Settings, SettingsError, load_settings
 from app.supervisor import Supervisor
+from database.clock_skew import LONGEST_SKEW, clock_skew
 from database.engine import create_engine
 from database.revision import is_current, upgrade
 from database.role import why_unbound
@@ -65,6 +66,11 @@ async def _prepare(settings: Settings, listener: socket.socket, *, upgrades: boo
             raise CannotStart(
                 f"The role of CHATGLM_DATABASE_URL {reason}: PostgreSQL would not surely keep tenants apart. Make the "
                 "two roles of database/roles.sql, or set CHATGLM_ENV=development."
+            )
+        if abs(skew := await clock_skew(database)) > LONGEST_SKEW:
+            raise CannotStart(
+                f"This machine's clock is {skew.total_seconds():+.0f} s off the database's, by which leases and limits "
+                "are counted: put it right."
             )
         await bootstrap(settings, database, load_secret(settings), url)
     finally:

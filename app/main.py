@@ -251,6 +251,7 @@ def _provided(
         database=database,
         engine=engine,
         shutdown=shutdown,
+        runner=runner,
         authentication=AuthenticationService(database, peppers),
         chat=chat,
         follower=follower,

@@ -22,7 +22,8 @@ class LimitsWanted(BaseModel):
 class LimitsView(LimitsWanted):
     """Limits of a key, or with `key` null those of the tenant as a whole; and how many turns are running."""
 
-    key: str | None
+    key: str | None = Field(description="Of a rotation, the newest.")
+    keys: list[str] = Field(description="All keys of a rotation, oldest first: they share these limits, as one budget.")
     running: int
 
 

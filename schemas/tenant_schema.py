@@ -9,9 +9,11 @@ from schemas.page_schema import Listed
 from schemas.text import Text
 
 _Days = Annotated[int, Field(ge=1, le=36_500)]
+_Places = Annotated[int, Field(ge=1, le=1_000_000)]
 _KEEPS_CONTENT = "Whether prompts and answers are stored, or only their numbers."
 _TURN_DAYS = "Turns are deleted so long after they began; null keeps them."
 _CONVERSATION_DAYS = "Conversations are deleted so long after their last turn began; null keeps them."
+_MAX_PLACES = "Places of the engine's queue, running and waiting, that it may hold at once; null for no ceiling."
 
 
 class TenantChange(BaseModel):
@@ -24,6 +26,7 @@ class TenantChange(BaseModel):
     keeps_content: bool = Field(default=True, description=_KEEPS_CONTENT)
     turn_days: _Days | None = Field(None, description=_TURN_DAYS)
     conversation_days: _Days | None = Field(None, description=_CONVERSATION_DAYS)
+    max_places: _Places | None = Field(None, description=_MAX_PLACES)
     weight: float = Field(1.0, ge=0.01, le=100, description="Its part of the engine when others want it too.")
 
 
@@ -45,5 +48,6 @@ class TenantView(Listed):
     turn_days: int | None
     conversation_days: int | None
     weight: float
+    max_places: int | None
     created_at: datetime
     suspended_at: datetime | None

@@ -56,13 +56,14 @@ class Allowance:
         return found
 
 
-def allowance(charged: Sequence[Sequence[Any]], tokens: int, at: datetime) -> Allowance:
-    """What is left once a turn of so many tokens is charged.
+def allowance(charged: Sequence[Sequence[Any]], tokens: int, at: datetime, *, turns: int = 1) -> Allowance:
+    """What is left once so many turns, of so many tokens together, are charged.
 
     Args:
-        charged: rows of `CHARGEABLE`, of the tenant and of the key as far as they have limits, this turn included.
-        tokens: what this turn was charged.
+        charged: rows of `CHARGEABLE`, of the tenant and of the key as far as they have limits, these turns included.
+        tokens: what these turns were charged.
         at: when; of the minute of the rows.
+        turns: how many begin together.
 
     Raises RateLimited if that is too much for one of them.
     """
@@ -71,7 +72,7 @@ def allowance(charged: Sequence[Sequence[Any]], tokens: int, at: datetime) -> Al
     reset = (minute_ends - at).total_seconds()
     for row in rows:
         if not row["ok"]:
-            raise _refusal(row, tokens, at, reset)
+            raise _refusal(row, _Asked(turns, tokens), at, reset)
     return Allowance(
         _tightest(rows, "requests_per_minute", "minute_requests"),
         _tightest(rows, "tokens_per_minute", "minute_tokens"),
@@ -84,19 +85,44 @@ def _tightest(rows: Sequence[Mapping[str, Any]], limit: str, used: str) -> Meter
     return min(meters, key=lambda meter: meter.remaining, default=None)
 
 
-def _refusal(row: Mapping[str, Any], tokens: int, at: datetime, reset: float) -> RateLimited:
-    """Why a row does not allow a turn, and when it may."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked for at once, and not given."""
+
+    turns: int
+    tokens: int
+
+    def too_much(self, limits: Mapping[str, Any]) -> str | None:
+        """Why it is never given, however long one waits; None if it may be."""
+        for limit in METERS:
+            of_tokens = limit.startswith("tokens")
+            most, asked = limits[limit], self.tokens if of_tokens else self.turns
+            if most is None or asked <= most:
+                continue
+            name = limit.replace("_", " ")
+            if of_tokens:
+                return f"This request may take {asked} tokens, more than the limit of {most} {name}."
+            if asked == 1:
+                return f"The limit is {most} {name}."
+            return f"This request has {asked} prompts, more than the limit of {most} {name}."
+        return None
+
+
+def _refusal(row: Mapping[str, Any], asked: _Asked, at: datetime, reset: float) -> RateLimited:
+    """Why a row does not allow what is asked, and when it may."""
+    # Nothing of it was charged.
+    before = {
+        **row,
+        "minute_requests": row["minute_requests"] - asked.turns,
+        "minute_tokens": row["minute_tokens"] - asked.tokens,
+    }
     meters = Allowance(
-        _tightest([row], "requests_per_minute", "minute_requests"),
-        _tightest([row], "tokens_per_minute", "minute_tokens"),
+        _tightest([before], "requests_per_minute", "minute_requests"),
+        _tightest([before], "tokens_per_minute", "minute_tokens"),
         reset,
     ).headers()
-    for limit in ("tokens_per_minute", "tokens_per_day", "tokens_per_month"):
-        if row[limit] is not None and tokens > row[limit]:
-            name = limit.replace("_", " ")
-            return RateLimited(
-                f"This request may take {tokens} tokens, more than the limit of {row[limit]} {name}.", headers=meters
-            )
+    if (why := asked.too_much(row)) is not None:
+        return RateLimited(why, headers=meters)
     exceeded = {limit for limit, used in METERS.items() if row[limit] is not None and row[used] > row[limit]}
     if "tokens_per_month" in exceeded:
         return RateLimited("The tokens of this month are used up.", code="insufficient_quota", headers=meters)

@@ -112,4 +112,6 @@ def _principal(key: ApiKey, tenant: Tenant) -> Principal:
         models=None if key.models is None else frozenset(key.models),
         keeps_content=tenant.keeps_content,
         weight=tenant.weight,
+        max_places=tenant.max_places,
+        shares_limits_of=key.limit_subject,
     )

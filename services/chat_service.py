@@ -220,6 +220,7 @@ class ChatService:
             id=turn.id,
             tenant=principal.tenant_id,
             weight=principal.weight,
+            max_places=principal.max_places,
             prompt_ids=fitted.ids,
             max_tokens=fitted.max_tokens,
             n=request.n,

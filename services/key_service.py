@@ -106,6 +106,8 @@ class KeyService:
     async def rotate(self, by: Actor, tenant_id: str, key_id: str, overlap: timedelta) -> NewKey:
         """Make a key like this one, which itself goes on for `overlap` at the most. The new one lasts as long.
 
+        Their limits are one budget, now and afterwards.
+
         Raises NotFound, or InvalidRequest for a key that is not valid, or was rotated before.
         """
         at = now()
@@ -123,6 +125,7 @@ class KeyService:
                 at=at,
                 expires_at=None if key.expires_at is None else at + (key.expires_at - key.created_at),
             )
+            made.row.limit_subject = key.limit_subject or key.id
             _store(session, by, made)
             key.replaced_by = made.row.id
             key.expires_at = at + overlap if key.expires_at is None else min(key.expires_at, at + overlap)

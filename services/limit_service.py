@@ -1,6 +1,7 @@
 """Limits: set and listed by administrators."""
 
 import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -36,14 +37,29 @@ class Limits:
     tokens_per_month: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KeptLimits:
+    """Limits with what is used of them, and whose they are.
+
+    Attributes:
+        keys: the ids of all keys of a rotation, oldest first: these are their limits together; none where they are the
+            whole tenant's.
+    """
+
+    row: Limit
+    keys: Sequence[str]
+
+
 class LimitService:
     """Limits of all tenants, one at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def set(self, by: Actor, tenant_id: str, limits: Limits, *, key_id: str | None = None) -> Limit:
+    async def set(self, by: Actor, tenant_id: str, limits: Limits, *, key_id: str | None = None) -> KeptLimits:
         """Let these be the limits of a tenant, or of one of its keys, and no others; they count at once.
+
+        The keys of a rotation share theirs, whichever of them is named.
 
         Raises NotFound for a tenant that is not there or a key that is not its own, InvalidRequest for a number that
         is no limit.
@@ -51,24 +67,24 @@ class LimitService:
         for name, value in asdict(limits).items():
             if value is not None and not 0 <= value <= _LARGEST:
                 raise InvalidRequest(f"{name} must be between 0 and {_LARGEST}.", param=name)
-        await self._check(tenant_id, key_id)
+        subject = await self._subject(tenant_id, key_id)
         for _ in range(_TRIES):
-            if (row := await self._set(by, tenant_id, limits, key_id)) is not None:
+            if (row := await self._set(by, tenant_id, limits, subject)) is not None:
                 return row
             await asyncio.sleep(_BETWEEN_TRIES)
         raise Unavailable("The tenant's turns end too fast to be counted; try again.", retry_after=1)
 
-    async def _set(self, by: Actor, tenant_id: str, limits: Limits, key_id: str | None) -> Limit | None:
+    async def _set(self, by: Actor, tenant_id: str, limits: Limits, subject: str) -> KeptLimits | None:
         async with self._database.begin(tenant_id) as session:
             repository = LimitRepository(session)
             running = await repository.stop_turns(tenant_id)
             if running is None:
                 return None
-            subject = key_id or tenant_id
+            keys = (await KeyRepository(session).sharing(tenant_id, subject)).get(subject, [])
             row, before = await repository.get(subject), None
             if row is None:
                 row = Limit(subject=subject)
-                await _count(row, repository, running, key_id)
+                await _count(row, repository, running, keys or None)
                 repository.add(row)
             else:
                 before = {name: getattr(row, name) for name in asdict(limits)}
@@ -76,29 +92,32 @@ class LimitService:
                 setattr(row, name, value)
             if before != (after := asdict(limits)):
                 record(session, by, "limit.set", tenant_id=tenant_id, target_id=subject, before=before, after=after)
-        return row
+        return KeptLimits(row, keys)
 
-    async def of_tenant(self, tenant_id: str) -> list[Limit]:
+    async def of_tenant(self, tenant_id: str) -> list[KeptLimits]:
         """The limits of a tenant and of its keys. Raises NotFound."""
-        await self._check(tenant_id, None)
+        await self._subject(tenant_id, None)
         async with self._database.begin(tenant_id) as session:
-            return await LimitRepository(session).all()
+            keys = await KeyRepository(session).sharing(tenant_id)
+            return [KeptLimits(row, keys.get(row.subject, [])) for row in await LimitRepository(session).all()]
 
-    async def _check(self, tenant_id: str, key_id: str | None) -> None:
+    async def _subject(self, tenant_id: str, key_id: str | None) -> str:
+        """What the limits are kept under. Raises NotFound."""
         async with self._database.begin_global() as session:
             existing(await TenantRepository(session).get(tenant_id))
-            if key_id is not None:
-                existing_key(await KeyRepository(session).lock(tenant_id, key_id))
+            if key_id is None:
+                return tenant_id
+            key = existing_key(await KeyRepository(session).lock(tenant_id, key_id))
+            return key.limit_subject or key.id
 
 
-async def _count(row: Limit, repository: LimitRepository, running: list[Turn], key_id: str | None) -> None:
+async def _count(row: Limit, repository: LimitRepository, running: list[Turn], keys: Collection[str] | None) -> None:
     """Begin with what is used already, as if there had been a limit all the time."""
     at = now()
-    keys = {} if key_id is None else {"key_id": key_id}
     current = windows(at)
     row.minute, row.day, row.month = current["limit_minute"], current["limit_day"], current["limit_month"]
     ended = await repository.ended_since(minute_began(row.minute), keys)
-    ours = [turn for turn in running if key_id in {None, turn.key_id}]
+    ours = [turn for turn in running if keys is None or turn.key_id in keys]
     row.running = len(ours)
     row.minute_requests = len(ended) + sum(_charged_in(turn, "limit_minute", at) for turn in ours)
     row.minute_tokens = sum(turn.prompt_tokens + turn.completion_tokens for turn in ended)

@@ -24,6 +24,8 @@ class Principal:
         models: the models the key may use, by the names clients see; None for all.
         keeps_content: whether the tenant's prompts and answers are stored.
         weight: the tenant's part of the engine when others want it too.
+        max_places: how many places of the engine's queue the tenant may hold at once; None for what the queue allows.
+        shares_limits_of: the key whose limits this one shares, since it was made of it by rotation.
     """
 
     tenant_id: str
@@ -32,3 +34,10 @@ class Principal:
     models: frozenset[str] | None = None
     keeps_content: bool = True
     weight: float = 1.0
+    max_places: int | None = None
+    shares_limits_of: str | None = None
+
+    @property
+    def limit_subject(self) -> str:
+        """What the limits of the key are kept under."""
+        return self.shares_limits_of or self.key_id

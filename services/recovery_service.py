@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from app.common.errors import Unavailable
 from database.clock import now
+from database.clock_skew import LONGEST_SKEW, clock_skew
 from database.repositories.lease_repository import LeaseRepository
 from database.session import Database
 from services.settlement_service import SettlementService
@@ -46,14 +47,15 @@ class RecoveryService:
         """Renew, and recover what others abandoned, three times in the length of a lease, until cancelled.
 
         While the database is away nobody can renew, and every lease expires. So nobody is taken for dead before the
-        database has been there for the length of a lease, in which all that live renew theirs.
+        database has been there for the length of a lease, in which all that live renew theirs. Nor by a clock that is
+        wrong: to one that is ahead, all leases have expired.
         """
         rounds = 0
         while True:
             await asyncio.sleep(self._interval)
             try:
                 await self._log.renew([*self._runner.running, *self._settlements.waiting])
-                rounds += 1
+                rounds = rounds + 1 if await self._agrees() else 0
                 if rounds > _ROUNDS:
                     await self.recover()
             except Unavailable as error:
@@ -62,6 +64,14 @@ class RecoveryService:
             except Exception:
                 # Without this task every turn that runs would soon count as abandoned.
                 log.exception("leases could not be renewed")
+
+    async def _agrees(self) -> bool:
+        """Whether this clock is the database's; while it is not, no turn begins here."""
+        skew = await clock_skew(self._database)
+        self._runner.clock_is_wrong = wrong = abs(skew) > LONGEST_SKEW
+        if wrong:
+            log.error("this machine's clock is %+.1f s off the database's: no turn begins here", skew.total_seconds())
+        return not wrong
 
     async def recover(self, dead_owner: str | None = None) -> int:
         """Settle every turn whose lease has expired, or those of an owner known to be dead; how many there were."""

@@ -24,6 +24,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
         text: what the log keeps of the answers.
         error: stable code, of a failed turn.
         charged_at: the time whose minute, day and month limits were charged.
+        limit_subject: what the limits of the key are kept under; None, in files of older versions, for its id.
         reserved_tokens: what they were charged.
         items: what becomes part of the conversation, or of a stored turn, in order.
         first: the position of the first of them.
@@ -50,6 +51,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
     first: int
     said: bool
     resumable: bool
+    limit_subject: str | None = None
 
     def values(self) -> dict[str, Any]:
         """The parameters of the statement that ends the turn, its items aside."""
@@ -68,6 +70,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
             ),
             **uncharged(self.reserved_tokens, self.charged_at, self.usage),
             "key_id": self.key_id,
+            "limit_subject": self.limit_subject or self.key_id,
             "model": self.model,
             "length": self.first + len(self.items),
         }
@@ -108,6 +111,7 @@ def settlement(turn: LiveTurn, opening: TurnOpening, end: TurnEnd) -> Settlement
         first=opening.length if said else 0,
         said=said,
         resumable=turn.resumable,
+        limit_subject=opening.principal.limit_subject,
     )
 
 

@@ -1,6 +1,6 @@
 """Tenants: made, listed, changed, suspended."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
@@ -17,8 +17,18 @@ from services.audit_service import Actor, record
 from services.name import check_name
 
 ADMINISTRATORS = "administrators"
-_AUDITED = ("name", "administers", "suspended_at", "keeps_content", "turn_days", "conversation_days", "weight")
+_AUDITED = (
+    "name",
+    "administers",
+    "suspended_at",
+    "keeps_content",
+    "turn_days",
+    "conversation_days",
+    "weight",
+    "max_places",
+)
 _SMALLEST_WEIGHT, _LARGEST_WEIGHT = 0.01, 100.0
+_MOST_PLACES = 1_000_000
 
 
 class TenantService:
@@ -30,7 +40,7 @@ class TenantService:
     async def create(self, by: Actor, name: str, **columns: Any) -> Tenant:
         """A new tenant. Raises Conflict if the name is taken, InvalidRequest if it is none."""
         _check(name)
-        _check_weight(columns.get("weight", 1))
+        _check_part(columns)
         tenant = new_tenant(name, now(), **columns)
         with _unless_taken(name):
             async with self._database.begin_global() as session:
@@ -68,8 +78,11 @@ class TenantService:
         return tenant
 
     async def change(self, by: Actor, tenant_id: str, **columns: Any) -> Tenant:
-        """Give it another name, content policy or weight. Raises NotFound, and for a name what `create` does."""
-        _check_weight(columns.get("weight", 1))
+        """Give it another name, content policy or part of the engine.
+
+        Raises NotFound, and what `create` does.
+        """
+        _check_part(columns)
         if "name" in columns:
             _check(columns["name"])
         with _unless_taken(columns.get("name")):
@@ -127,9 +140,12 @@ def _check(name: str) -> None:
     check_name(name)
 
 
-def _check_weight(weight: float) -> None:
-    if not _SMALLEST_WEIGHT <= weight <= _LARGEST_WEIGHT:
+def _check_part(columns: Mapping[str, Any]) -> None:
+    if not _SMALLEST_WEIGHT <= columns.get("weight", 1) <= _LARGEST_WEIGHT:
         raise InvalidRequest(f"A weight is {_SMALLEST_WEIGHT:g} to {_LARGEST_WEIGHT:g}.", param="weight")
+    places = columns.get("max_places")
+    if places is not None and not 1 <= places <= _MOST_PLACES:
+        raise InvalidRequest(f"max_places is 1 to {_MOST_PLACES}.", param="max_places")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from app.common.errors import ContextLengthExceeded, InvalidRequest
+from app.common.errors import ContextLengthExceeded, InvalidRequest, RateLimited
 from database.clock import now
 from database.identifier import new_id
 from services.chat_service import ChatService
@@ -64,7 +64,7 @@ class TextCompletionService:
     async def start(self, principal: Principal, request: TextRequest) -> StartedTexts:
         """Begin the turns; when this returns, their rows are committed and the engine has places for all of them.
 
-        If one is refused the others are cancelled.
+        If one is refused, none begins and nothing is charged.
 
         Raises:
             NotFound: the key may not use the model.
@@ -77,17 +77,34 @@ class TextCompletionService:
         self._chat.check_model(principal, request.model)
         if any(token >= self._engine.limits.vocabulary for token in request.sampling.logit_bias):
             raise InvalidRequest("The model has no such token.", param="logit_bias", code="invalid_value")
+        places, count = principal.max_places, len(request.prompts)
+        if places is not None and count > places:
+            raise RateLimited(f"This request has {count} prompts, more than the limit of {places} places at once.")
         # Many prompts, or a long one, take long enough to be felt by everybody else's streams.
         prompts = await asyncio.to_thread(lambda: [self._read(codec, request, each) for each in request.prompts])
+        self._check_room(request, prompts)
         plans = [self._plan(principal, request, codec, prompt) for prompt in prompts]
-        try:
-            turns = await asyncio.gather(*(self._runner.start(plan) for plan in plans))
-        except BaseException:
-            for plan in plans:
-                plan.turn.unheard.set()
-            raise
+        if len(plans) == 1:
+            turns = [await self._runner.start(plans[0])]
+        else:
+            turns = await self._runner.start_together(plans)
         echoes = [plan.turn.echo for plan in plans if plan.turn.echo is not None]
         return StartedTexts(turn=turns[0] if len(turns) == 1 else self._together(turns), echoes=echoes)
+
+    def _check_room(self, request: TextRequest, prompts: Sequence[_Prompt]) -> None:
+        """Refuse a list that could never begin as a whole: to try it again would be in vain."""
+        limits = self._engine.limits
+        tokens = sum(len(prompt.ids) + request.n * request.max_tokens for prompt in prompts)
+        for asked, most, what in (
+            (len(prompts), limits.most_places, "prompts"),
+            (tokens, limits.most_tokens, "tokens in several prompts"),
+        ):
+            if len(prompts) > 1 and most is not None and asked > most:
+                raise InvalidRequest(
+                    f"The engine's queue has room for {most} {what} of a tenant, and this request has {asked}.",
+                    param="prompt",
+                    code="invalid_value",
+                )
 
     def _together(self, turns: Sequence[LiveTurn]) -> LiveTurn:
         group = TurnGroup(turns)
@@ -139,6 +156,7 @@ class TextCompletionService:
             id=turn.id,
             tenant=principal.tenant_id,
             weight=principal.weight,
+            max_places=principal.max_places,
             prompt_ids=prompt.ids,
             max_tokens=request.max_tokens,
             n=request.n,

@@ -1,5 +1,6 @@
 """The rows of a turn: opened before its first byte (T1), settled before its last event (T2)."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from database.driver import Rows
 from database.models import TurnStatus
 from database.repositories import turn_statements
 from database.repositories.chunk_statements import FORGET_CHUNKS, READ_CHUNKS
+from database.repositories.key_repository import KeyRepository
 from database.repositories.lease_repository import LeaseRepository
 from database.repositories.limit_statements import COLUMNS
 from database.repositories.turn_repository import TurnRepository
@@ -53,7 +55,7 @@ class TurnLog:
                 turn.charged_at = over.next
 
     async def _open(self, turn: LiveTurn, opening: TurnOpening) -> None:
-        given = _opened(turn, opening) | {"owner": self._owner, "expires_at": turn.created_at + self._lease}
+        given = self._given(turn, opening)
         try:
             turn.allowance = await self._charge(turn, opening, given)
         except IntegrityError as error:
@@ -80,6 +82,39 @@ class TurnLog:
             allowed = _allowed(rows, given)
             await transaction.each(_history(turn, opening), turn_statements.ADD_ITEM)
             return allowed
+
+    async def open_together(self, turns: Sequence[tuple[LiveTurn, TurnOpening]]) -> None:
+        """T1 of several turns of a tenant, none of them in a conversation: of all or of none.
+
+        Raises RateLimited if limits do not allow all of them.
+        """
+        charged_at = turns[0][0].created_at
+        while True:
+            for turn, _ in turns:
+                turn.charged_at = charged_at
+            try:
+                return await self._open_together(turns)
+            except _MinuteIsOver as over:
+                charged_at = over.next
+
+    async def _open_together(self, turns: Sequence[tuple[LiveTurn, TurnOpening]]) -> None:
+        given = [self._given(turn, opening) for turn, opening in turns]
+        kept = [one for one, (_, opening) in zip(given, turns, strict=True) if opening.keeps_text]
+        reserved = sum(one["reserved_tokens"] for one in given)
+        together = given[0] | {"reserved_tokens": reserved, "charged_turns": len(given)}
+        async with self._database.begin_prepared(turns[0][1].principal.tenant_id) as transaction:
+            # First, though it may be in vain: who sets limits locks the turns before the limits.
+            await transaction.each(given, turn_statements.ADD_TURN)
+            await transaction.each(given, turn_statements.ADD_LEASE)
+            if kept:
+                await transaction.each(kept, turn_statements.ADD_TEXT)
+            (rows,) = await transaction.run(together, turn_statements.CHARGE_TOGETHER)
+            left = _allowed(rows, together)
+        for turn, _ in turns:
+            turn.allowance = left
+
+    def _given(self, turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
+        return _opened(turn, opening) | {"owner": self._owner, "expires_at": turn.created_at + self._lease}
 
     async def settle(self, end: Settlement) -> None:
         """T2. Done again, perhaps because nobody knows whether it was done, it changes nothing.
@@ -120,6 +155,7 @@ class TurnLog:
             if turn is None:
                 await LeaseRepository(session).release([turn_id])
                 return False
+            key = await KeyRepository(session).get(turn.key_id)
         usage = Usage(
             prompt_tokens=turn.prompt_tokens,
             cached_tokens=turn.cached_tokens,
@@ -135,6 +171,7 @@ class TurnLog:
             ),
             **uncharged(turn.reserved_tokens, turn.reserved_at or turn.created_at, usage),
             "key_id": turn.key_id,
+            "limit_subject": turn.key_id if key is None else key.limit_subject or key.id,
             "model": turn.model,
         }
         async with self._database.begin_prepared(tenant_id) as transaction:
@@ -171,6 +208,7 @@ def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
         "turn_id": turn.id,
         "conversation_id": turn.conversation_id,
         "key_id": opening.principal.key_id,
+        "limit_subject": opening.principal.limit_subject,
         "user": opening.user,
         "endpoint": opening.endpoint,
         "model": opening.model,
@@ -186,6 +224,7 @@ def _opened(turn: LiveTurn, opening: TurnOpening) -> dict[str, Any]:
         "seen_length": opening.seen_length,
         "reserved_tokens": turn.prompt_tokens + opening.max_tokens,
         "reserved_at": at,
+        "charged_turns": 1,
         **windows(at),
     }
 
@@ -199,4 +238,4 @@ def _allowed(charged: Rows, given: dict[str, Any]) -> Allowance:
     latest = max((row[COLUMNS.index("minute")] for row in charged), default=0)
     if latest > given["limit_minute"]:
         raise _MinuteIsOver(minute_began(latest))
-    return allowance(charged, given["reserved_tokens"], given["reserved_at"])
+    return allowance(charged, given["reserved_tokens"], given["reserved_at"], turns=given["charged_turns"])

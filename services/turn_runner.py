@@ -2,17 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
 from opentelemetry.trace import Tracer
 from structlog.contextvars import bind_contextvars
 
-from app.common.errors import AppError, GenerationFailed, OutcomeUnknown, Unavailable
+from app.common.errors import AppError, ClockWrong, GenerationFailed, OutcomeUnknown, RateLimited, Unavailable
 from database.clock import now
 from database.models import TurnStatus
 from services.choice import Choice
-from services.inference.engine import Engine, EngineOverloaded, EngineUnavailable, GenerationRequest
+from services.inference.engine import CeilingReached, Engine, EngineOverloaded, EngineUnavailable, GenerationRequest
+from services.joint_opening import JointOpening
 from services.live_turn import LiveTurn
 from services.settlement import settlement
 from services.settlement_service import SettlementService
@@ -40,6 +41,7 @@ class TurnRunner:
 
     Attributes:
         stopping: whether new turns are refused.
+        clock_is_wrong: whether they are refused until this machine's clock is the database's again.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class TurnRunner:
         self._settlements = settlements
         self._metrics = metrics or TurnMetrics()
         self.stopping = False
+        self.clock_is_wrong = False
         self._running: dict[str, tuple[TurnPlan, asyncio.Task[None]]] = {}
 
     @property
@@ -76,18 +79,12 @@ class TurnRunner:
     async def start(self, plan: TurnPlan) -> LiveTurn:
         """Begin a turn; when this returns, its row is committed and the engine has a place for it.
 
-        Raises Conflict if another turn of the conversation runs, Unavailable without an engine, a place or a database.
+        Raises Conflict if another turn of the conversation runs, RateLimited if limits do not allow it, Unavailable
+        without an engine, a place or a database.
         """
-        if self.stopping:
-            raise stopping("The service is stopping; try again.")
-        self._settlements.check_room()
+        self._check()
         turn = plan.turn
-        bind_contextvars(turn_id=turn.id)
-        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # The task belongs to the service: a caller that leaves must not tear it down between two writes.
-        task = asyncio.create_task(self._run(plan, accepted))
-        self._running[turn.id] = plan, task
-        task.add_done_callback(lambda _task: self._running.pop(turn.id))
+        accepted = self._launch(plan, lambda: self._log.open(turn, plan.opening))
         try:
             await asyncio.shield(accepted)
         except asyncio.CancelledError:
@@ -95,6 +92,41 @@ class TurnRunner:
             accepted.add_done_callback(asyncio.Future.exception)
             raise
         return turn
+
+    async def start_together(self, plans: Sequence[TurnPlan]) -> list[LiveTurn]:
+        """Begin turns of one tenant, in no conversation: all, or with nothing charged none. Raises as `start`."""
+        self._check()
+        opening = JointOpening(self._log, [(plan.turn, plan.opening) for plan in plans])
+        accepted = [self._launch(plan, opening.arrive) for plan in plans]
+        for one in accepted:
+            one.add_done_callback(opening.hear)
+        try:
+            await asyncio.wait(accepted)
+        except asyncio.CancelledError:
+            for plan in plans:
+                plan.turn.leave()
+            raise
+        for one in accepted:
+            one.result()
+        return [plan.turn for plan in plans]
+
+    def _check(self) -> None:
+        if self.stopping:
+            raise stopping("The service is stopping; try again.")
+        if self.clock_is_wrong:
+            raise ClockWrong
+        self._settlements.check_room()
+
+    def _launch(self, plan: TurnPlan, opens: Callable[[], Awaitable[None]]) -> asyncio.Future[None]:
+        """Run a turn in a task of its own; what comes back is done when its row is committed, or says why it is not."""
+        turn_id = plan.turn.id
+        bind_contextvars(turn_id=turn_id)
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # The task belongs to the service: a caller that leaves must not tear it down between two writes.
+        task = asyncio.create_task(self._run(plan, accepted, opens))
+        self._running[turn_id] = plan, task
+        task.add_done_callback(lambda _task: self._running.pop(turn_id))
+        return accepted
 
     async def drain(self) -> None:
         """Wait for what runs, heard or not."""
@@ -108,12 +140,12 @@ class TurnRunner:
             tasks.append(task)
         await asyncio.gather(*tasks)
 
-    async def _run(self, plan: TurnPlan, accepted: asyncio.Future[None]) -> None:
+    async def _run(self, plan: TurnPlan, accepted: asyncio.Future[None], opens: Callable[[], Awaitable[None]]) -> None:
         end, trace = None, TurnTrace(self._tracer, plan.opening.model, plan.request)
         try:
             async with self._engine.admit(plan.request) as generation:
                 with trace.part("begin turn"):
-                    await self._log.open(plan.turn, plan.opening)
+                    await opens()
                 accepted.set_result(None)
                 with trace.part("generate"):
                     end = await TurnReading(plan.turn, plan.choices).end(generation)
@@ -155,6 +187,8 @@ class TurnRunner:
 def _refusal(error: Exception) -> Exception:
     """What the starter hears of an error before the turn was accepted."""
     match error:
+        case CeilingReached():
+            return RateLimited(error.message, retry_after=error.retry_after)
         case EngineOverloaded():
             return Unavailable(error.message, code="overloaded", retry_after=error.retry_after)
         case EngineUnavailable():

@@ -189,6 +189,15 @@ class TurnInterrupted(Unavailable):
         super().__init__("The turn was interrupted before it ended.", retry_after=1)
 
 
+class ClockWrong(Unavailable):
+    """503: this machine's clock is not the database's, by which leases and limits are counted."""
+
+    code = "clock_wrong"
+
+    def __init__(self) -> None:
+        super().__init__("The service's clock is wrong; try again.", retry_after=10)
+
+
 class TooManyConnections(Unavailable):
     """503: as many clients are connected as the service serves."""
 

@@ -37,7 +37,7 @@ async def get_tenant(tenant_id: TenantId, _by: Administrator, tenants: Tenants) 
 
 @router.post("/{tenant_id}")
 async def change_tenant(tenant_id: TenantId, change: TenantChange, by: Administrator, tenants: Tenants) -> TenantView:
-    """Give a tenant another name or content policy."""
+    """Give a tenant another name, content policy or part of the engine."""
     return TenantView.model_validate(await tenants.change(by, tenant_id, **change.model_dump(exclude_unset=True)))
 
 

@@ -2,7 +2,7 @@
 
 from fastapi import Request, Response
 
-from app.common.errors import Unavailable
+from app.common.errors import ClockWrong, Unavailable
 from app.controller.provided import Everything
 from app.controller.router import Router
 from app.version import NAME, VERSION
@@ -53,6 +53,8 @@ async def readyz(response: Response, provided: Everything) -> Readiness:
     try:
         await provided.chat.text_codec()
         await provided.database.ping()
+        if provided.runner.clock_is_wrong:
+            raise ClockWrong
     except Unavailable as error:
         response.status_code = 503
         return Readiness(status=error.code or "unavailable", detail=error.message)

@@ -29,6 +29,7 @@ from services.tenant_service import TenantService
 from services.text_completion_service import TextCompletionService
 from services.token_service import TokenService
 from services.turn_follower import TurnFollower
+from services.turn_runner import TurnRunner
 from services.usage_service import UsageService
 
 
@@ -39,6 +40,7 @@ class Provided:
     database: Database
     engine: Engine
     shutdown: Shutdown
+    runner: TurnRunner
     authentication: AuthenticationService
     chat: ChatService
     follower: TurnFollower

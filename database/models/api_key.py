@@ -19,6 +19,7 @@ class ApiKey(Base):
         models: the models it may use, by the names clients see; None for all.
         last_used_at: when it was last let in, to the minute.
         replaced_by: the key that was made of it by rotation.
+        limit_subject: of a key that was made by rotation, the first one of these, whose limits it shares; else None.
     """
 
     __tablename__ = "api_keys"
@@ -37,3 +38,4 @@ class ApiKey(Base):
     models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     last_used_at: Mapped[datetime | None]
     replaced_by: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    limit_subject: Mapped[str | None] = mapped_column(String(ID_LENGTH))

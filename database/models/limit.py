@@ -12,7 +12,7 @@ class Limit(TenantOwned, Base):
     What is used counts in calendar windows of UTC. Running turns count with all that they may become.
 
     Attributes:
-        subject: a key's id; the tenant's own id for all of its keys together.
+        subject: a key's id, of a rotation the first one's; the tenant's own id for all of its keys together.
         minute, day, month: the windows that the next columns are about: minutes and days since 1970, months since 0.
         running: turns that have begun and not ended.
     """

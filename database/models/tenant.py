@@ -18,6 +18,7 @@ class Tenant(Base):
         turn_days: how long a turn is kept after it was made; None for ever.
         conversation_days: how long a conversation is kept after its last turn began; None for ever.
         weight: its part of the engine when others want it too, above 0.
+        max_places: places of the engine's queue, running and waiting together, that it may hold; None for no ceiling.
     """
 
     __tablename__ = "tenants"
@@ -40,3 +41,4 @@ class Tenant(Base):
     turn_days: Mapped[int | None]
     conversation_days: Mapped[int | None]
     weight: Mapped[float] = mapped_column(default=1.0, server_default="1")
+    max_places: Mapped[int | None]

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.models import ApiKey, Tenant
@@ -48,6 +48,17 @@ class KeyRepository:
         """The tenant's key of that id, changed by nobody else until the transaction ends."""
         statement = select(ApiKey).where(ApiKey.id == key_id, ApiKey.tenant_id == tenant_id)
         return await self._session.scalar(statement.with_for_update())
+
+    async def sharing(self, tenant_id: str, subject: str | None = None) -> dict[str, list[str]]:
+        """Ids of a tenant's keys, oldest first, by what their limits are kept under; of one subject, or of all."""
+        under = func.coalesce(ApiKey.limit_subject, ApiKey.id)
+        statement = select(under, ApiKey.id).where(ApiKey.tenant_id == tenant_id).order_by(ApiKey.id)
+        if subject is not None:
+            statement = statement.where(under == subject)
+        found: dict[str, list[str]] = {}
+        for shared, key_id in await self._session.execute(statement):
+            found.setdefault(shared, []).append(key_id)
+        return found
 
     async def page(self, tenant_id: str, after: str | None, limit: int) -> list[ApiKey]:
         """A tenant's keys, oldest first, after the one of id `after`."""

@@ -1,6 +1,6 @@
 """Queries on limits; what a turn does to them is in `limit_statements`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from datetime import date, datetime
 from typing import Any
 
@@ -59,12 +59,16 @@ class LimitRepository:
         ids = set(await self._session.scalars(select(Turn.id).where(running)))
         return locked if {turn.id for turn in locked} == ids else None
 
-    async def ended_since(self, at: datetime, keys: Mapping[str, str]) -> list[Turn]:
-        """Turns made since then that do not run any more; of the key that `keys` names, if it does."""
-        ended = select(Turn).where(Turn.id >= first_id_at(at), Turn.status != TurnStatus.RUNNING).filter_by(**keys)
+    async def ended_since(self, at: datetime, keys: Collection[str] | None) -> list[Turn]:
+        """Turns made since then that do not run any more; of these keys, or of all."""
+        ended = select(Turn).where(Turn.id >= first_id_at(at), Turn.status != TurnStatus.RUNNING)
+        if keys is not None:
+            ended = ended.where(Turn.key_id.in_(keys))
         return list(await self._session.scalars(ended))
 
-    async def tokens_since(self, day: date, keys: Mapping[str, str]) -> int:
-        """Tokens of the turns that were made since that day and have ended; of the key that `keys` names."""
-        used = select(Usage.prompt_tokens + Usage.completion_tokens).where(Usage.day >= day).filter_by(**keys)
+    async def tokens_since(self, day: date, keys: Collection[str] | None) -> int:
+        """Tokens of the turns that were made since that day and have ended; of these keys, or of all."""
+        used = select(Usage.prompt_tokens + Usage.completion_tokens).where(Usage.day >= day)
+        if keys is not None:
+            used = used.where(Usage.key_id.in_(keys))
         return sum(await self._session.scalars(used))

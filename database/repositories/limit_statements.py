@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from sqlalchemy import Select, Update, and_, case, func, or_, select, update
+from sqlalchemy import Select, Update, and_, case, func, not_, or_, select, update
 
 from database.models import Limit
 from database.prepared import OWN_TENANT, given
 
 _limits: Any = Limit.__table__
 _WINDOWS = ("minute", "day", "month")
+# A row that is further ahead than this was written by a clock that is wrong.
+_FARTHEST_MINUTES = 5
 # Each limit, and what must not be more than it.
 METERS = {
     "requests_per_minute": "minute_requests",
@@ -24,8 +26,8 @@ COLUMNS = (*METERS, *METERS.values(), *_WINDOWS)
 def _own() -> Any:
     """Rows of the tenant and of the key, as a condition."""
     columns = _limits.c
-    key = given("key_id", columns.subject)
-    return and_(columns.tenant_id == OWN_TENANT, or_(columns.subject == OWN_TENANT, columns.subject == key))
+    of_key = columns.subject == given("limit_subject", columns.subject)
+    return and_(columns.tenant_id == OWN_TENANT, or_(columns.subject == OWN_TENANT, of_key))
 
 
 def _locked(*columns: Any) -> Select[Any]:
@@ -33,17 +35,30 @@ def _locked(*columns: Any) -> Select[Any]:
     return select(*columns).where(_own()).order_by(_limits.c.subject).with_for_update()
 
 
+def _is_wrong() -> Any:
+    minute = _limits.c.minute
+    # Set on the left, where PostgreSQL takes the type of the parameter from.
+    return minute - _FARTHEST_MINUTES > given("limit_minute", minute)
+
+
+def _goes_on(window: str) -> Any:
+    """Whether the row's window is the one that is asked for, or a later one which that has to follow."""
+    column = _limits.c[window]
+    asked = given(f"limit_{window}", column)
+    # Never back: a process whose clock is behind must not open a window anew that others have used up. But a month
+    # ahead, a row would keep its tenant out for a month.
+    return or_(column == asked, and_(column > asked, not_(_is_wrong())))
+
+
 def _charged() -> dict[str, Any]:
     columns = _limits.c
-    tokens = given("reserved_tokens", columns.minute_tokens)
-    changed: dict[str, Any] = {"running": columns.running + 1}
+    tokens, turns = given("reserved_tokens", columns.minute_tokens), given("charged_turns", columns.running)
+    changed: dict[str, Any] = {"running": columns.running + turns}
     for window in _WINDOWS:
         asked = given(f"limit_{window}", columns[window])
-        # Never back: a process whose clock is behind must not open a window anew that others have used up.
-        changed[window] = case((columns[window] > asked, columns[window]), else_=asked)
-        changed[f"{window}_tokens"] = case((columns[window] >= asked, columns[f"{window}_tokens"]), else_=0) + tokens
-    asked = given("limit_minute", columns.minute)
-    changed["minute_requests"] = case((columns.minute >= asked, columns.minute_requests), else_=0) + 1
+        changed[window] = case((_goes_on(window), columns[window]), else_=asked)
+        changed[f"{window}_tokens"] = case((_goes_on(window), columns[f"{window}_tokens"]), else_=0) + tokens
+    changed["minute_requests"] = case((_goes_on("minute"), columns.minute_requests), else_=0) + turns
     return changed
 
 
@@ -63,15 +78,15 @@ def _chargeable() -> Select[Any]:
     columns, used = _limits.c, _charged()
     told = [(used[name] if name in used else columns[name]).label(name) for name in COLUMNS]
     # A process whose clock is behind must come again with the minute of the row.
-    in_its_minute = columns.minute <= given("limit_minute", columns.minute)
+    in_its_minute = or_(columns.minute <= given("limit_minute", columns.minute), _is_wrong())
     fits = and_(
         in_its_minute, *(or_(columns[limit].is_(None), used[name] <= columns[limit]) for limit, name in METERS.items())
     )
     return _locked(*told, fits.label("ok"))
 
 
-# The rows as they would be with this turn, locked; not `ok` where it is too much. All turns of a tenant wait for them
-# until the transaction ends.
+# The rows as they would be with this turn, or with these, locked; not `ok` where it is too much. All turns of a tenant
+# wait for them until the transaction ends.
 CHARGEABLE = _chargeable()
 CHARGE: Update = update(_limits).where(_own()).values(_charged())
 LIMITS_LOCKED = select(func.count()).select_from(_locked(_limits.c.subject).subquery()).scalar_subquery() >= 0

@@ -66,12 +66,20 @@ ADD_ITEM = Prepared(insert(_items).values(**_row(_items, _ITEM)))
 BEGIN_CONVERSATION = Prepared(_NEW_CONVERSATION, *_BEGIN, CHARGE, guard=CHARGEABLE)
 # The row says whether the conversation is as long as it was when it was read; there is none if it is gone.
 CONTINUE_CONVERSATION = Prepared(
+    # No row yet, but the lock of its table comes before those of the limits: whoever sets limits takes them in this
+    # order, and the two would block each other.
+    update(_turns)
+    .where(_turns.c.tenant_id == OWN_TENANT, _turns.c.id == given("turn_id", _turns.c.id))
+    .values(status=_turns.c.status),
     update(_conversations).where(_conversation()).values(used_at=given("created_at", _conversations.c.used_at)),
     guard=select((_conversations.c.length == given("seen_length", _conversations.c.length)).label("ok"))
     .where(_conversation(LIMITS_LOCKED))
     .with_for_update(),
 )
 BEGIN_TURN = Prepared(*_BEGIN, CHARGE, guard=CHARGEABLE)
+# The same for several turns at once, each of whose rows is written by the ones before.
+ADD_TURN, ADD_LEASE, ADD_TEXT = (Prepared(one) for one in _BEGIN)
+CHARGE_TOGETHER = Prepared(CHARGE, guard=CHARGEABLE)
 # Of which only numbers are kept.
 BEGIN_UNKEPT_TURN = Prepared(*_TURN, CHARGE, guard=CHARGEABLE)
 

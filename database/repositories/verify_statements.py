@@ -76,9 +76,9 @@ EXPIRED_LEASE = Prepared(
 
 _counted = (
     select(func.count())
-    .select_from(_turns)
+    .select_from(_turns.join(_keys, _keys.c.id == _turns.c.key_id))
     .where(_turns.c.tenant_id == OWN_TENANT, _limits.c.tenant_id == OWN_TENANT, _runs)
-    .where(or_(_limits.c.subject == OWN_TENANT, _turns.c.key_id == _limits.c.subject))
+    .where(or_(_limits.c.subject == OWN_TENANT, func.coalesce(_keys.c.limit_subject, _keys.c.id) == _limits.c.subject))
     .correlate(_limits)
     .scalar_subquery()
 )

@@ -82,6 +82,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True):
         max_tokens: new tokens of each answer at the most; 0 only computes the prompt.
         n: answers, drawn independently of each other.
         weight: the tenant's part of the engine when others want it too, above 0; the latest request's counts.
+        max_places: how many places the tenant may hold at once, this one included; None for what the queue allows.
         deadline: latest start, `time.monotonic()` seconds, which processes of one machine share; None for no limit.
     """
 
@@ -92,6 +93,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True):
     n: int = 1
     sampling: SamplingParams = field(default_factory=SamplingParams)
     weight: float = 1.0
+    max_places: int | None = None
     deadline: float | None = None
 
 
@@ -185,6 +187,8 @@ class EngineLimits(Struct, frozen=True, kw_only=True):
         max_running: answers generated at once.
         tokenizer: directory with the tokenizer's and the chat template's files; empty for the scripted engine's bytes.
         demo: whether this is the bundled demo model, which users should be told about.
+        most_places: how many places of the queue one tenant can hold at once; None where that is not known.
+        most_tokens: of prompts and longest answers that it can hold in several of them.
     """
 
     model: str
@@ -193,6 +197,8 @@ class EngineLimits(Struct, frozen=True, kw_only=True):
     tokenizer: str
     max_running: int = 16
     demo: bool = False
+    most_places: int | None = None
+    most_tokens: int | None = None
 
 
 class EngineOverloaded(Exception):
@@ -202,6 +208,10 @@ class EngineOverloaded(Exception):
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
+
+
+class CeilingReached(EngineOverloaded):
+    """The tenant holds as many places of the queue as it may; others may get one."""
 
 
 class EngineUnavailable(Exception):

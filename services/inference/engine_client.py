@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from services.inference.circuit_breaker import CircuitBreaker
 from services.inference.engine import (
+    CeilingReached,
     Delta,
     End,
     EngineLimits,
@@ -144,9 +145,9 @@ class EngineClient:
             case Admitted(request_id):
                 if (place := self._places.get(request_id)) is not None:
                     place.accept()
-            case Refused(request_id, reason, retry_after):
+            case Refused(request_id, reason, retry_after, by_ceiling):
                 if (place := self._places.get(request_id)) is not None:
-                    place.refuse(EngineOverloaded(reason, retry_after))
+                    place.refuse((CeilingReached if by_ceiling else EngineOverloaded)(reason, retry_after))
             case Loading(fraction, stage):
                 self._detail = f"The model is being loaded: {stage}, {fraction:.0%}."
             case Ready(limits):

@@ -30,6 +30,7 @@ from services.inference.wire import (
 
 _LARGEST_BACKLOG = 64 * 1024 * 1024
 _RETRY_AFTER = 1.0
+_FULL = "All places of the engine are taken; try again."
 # Tokens of a place, where it is not said how many may wait: prompt and answer of a typical request, twice.
 _PLACE_TOKENS = 2048
 
@@ -111,7 +112,11 @@ class EngineServer:
         self._places = Places(requests=requests, tokens=tokens)
         core.start(self._emit)
         for connection in self._connections:
-            connection.send(Ready(core.limits))
+            connection.send(self._ready(core))
+
+    def _ready(self, core: EngineCore) -> Ready:
+        places, tokens = self._places.most
+        return Ready(structs.replace(core.limits, most_places=places, most_tokens=tokens))
 
     async def _beat(self) -> None:
         while True:
@@ -133,7 +138,7 @@ class EngineServer:
         handler = asyncio.current_task()
         assert handler is not None  # noqa: S101 - the streams run this as a task
         self._handlers.add(handler)
-        connection.send(self._stage if self._core is None else Ready(self._core.limits))
+        connection.send(self._stage if self._core is None else self._ready(self._core))
         try:
             while True:
                 self._handle(connection, await receive_from_client(reader))
@@ -164,9 +169,15 @@ class EngineServer:
             return Refused(request_id, "The model is still being loaded.", _RETRY_AFTER)
         if request_id in self._owners:
             return Refused(request_id, "A request of this id is running.", _RETRY_AFTER)
-        wait = self._places.take(request_id, len(request.prompt_ids) + request.n * request.max_tokens)
-        if wait is not None:
-            return Refused(request_id, "All places of the engine are taken; try again.", wait)
+        tokens = len(request.prompt_ids) + request.n * request.max_tokens
+        refused = self._places.take(request_id, request.tenant, tokens, request.max_places)
+        if refused is not None:
+            why = (
+                f"The limit is {request.max_places} places of the engine's queue at once."
+                if refused.by_ceiling
+                else _FULL
+            )
+            return Refused(request_id, why, refused.wait, refused.by_ceiling)
         self._owners[request_id] = connection
         connection.admitted[request_id] = message
         return None

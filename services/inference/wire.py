@@ -58,11 +58,12 @@ class Admitted(Struct, frozen=True, tag=True):
 
 
 class Refused(Struct, frozen=True, tag=True):
-    """There is no place; `retry_after` seconds."""
+    """There is no place; `retry_after` seconds. `by_ceiling`: for this tenant, which holds as many as it may."""
 
     id: str
     message: str
     retry_after: float
+    by_ceiling: bool = False
 
 
 class Step(Struct, frozen=True, tag=True):

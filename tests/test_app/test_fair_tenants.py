@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from app.settings import Settings
 from tests.service import Service
 from tests.tiny_text_model import NAME, running_tiny_model
 
@@ -18,10 +20,11 @@ def _body(max_tokens: int) -> dict[str, Any]:
 
 
 class Crowd:
-    """Streamed requests of one tenant, each on a connection of its own."""
+    """Streamed requests of one tenant, each on a connection of its own; what is refused knocks again when told to."""
 
     def __init__(self, service: Service) -> None:
         self.begun = 0
+        self.refused = 0
         self._address = urlsplit(service.url)
         content = json.dumps(_body(200)).encode()
         head = (
@@ -35,7 +38,7 @@ class Crowd:
         for _ in range(_CROWD):
             reader, writer = await asyncio.open_connection(self._address.hostname, self._address.port)
             writer.write(self._request)
-            self._connections.append((writer, asyncio.create_task(self._listen(reader))))
+            self._connections.append((writer, asyncio.create_task(self._listen(reader, writer))))
 
     async def leave(self) -> None:
         for writer, listening in self._connections:
@@ -43,11 +46,30 @@ class Crowd:
             writer.close()
         await asyncio.gather(*(listening for _, listening in self._connections), return_exceptions=True)
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not (head := await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200"):
+            assert head.startswith(b"HTTP/1.1 503"), head
+            self.refused += 1
+            await reader.readexactly(_number(head, "content-length"))
+            await asyncio.sleep(_number(head, "retry-after-ms") / 1000)
+            writer.write(self._request)
         await reader.readuntil(b"data: ")
         self.begun += 1
+
+
+async def _ask_once(service: Service) -> None:
+    """A single request of the other tenant, until its first token."""
+    async with service.theirs.stream("POST", "/v1/completions", json=_body(1)) as response:
+        assert response.status_code == 200
+        async for line in response.aiter_lines():
+            if line.startswith("data: "):
+                break
+
+
+def _number(head: bytes, name: str) -> int:
+    found = re.search(rf"{name}: (\d+)", head.decode(), re.IGNORECASE)
+    assert found is not None, head
+    return int(found[1])
 
 
 def _waiting(service: Service) -> int:
@@ -65,11 +87,26 @@ async def test_a_single_request_starts_within_a_round_while_another_tenant_has_h
             await asyncio.sleep(0.05)
         assert _waiting(service) > 300
         before = crowd.begun
-        async with service.theirs.stream("POST", "/v1/completions", json=_body(1)) as response:
-            assert response.status_code == 200
-            async for line in response.aiter_lines():
-                if line.startswith("data: "):
-                    break
+        await _ask_once(service)
         assert crowd.begun - before <= 2 * _AT_ONCE
         assert _waiting(service) > 300
+        await crowd.leave()
+
+
+async def test_a_single_request_gets_a_place_and_starts_within_a_round_while_a_crowd_takes_all_it_can(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
+    max_queued = Settings.model_fields["max_queued"].default
+    async with running_tiny_model(tmp_path, migrated_sqlite, max_queued=max_queued) as (service, _):
+        crowd = Crowd(service)
+        await crowd.come()
+        # All are in the queue or have been sent away, and those come again and again.
+        most = (places := _AT_ONCE + max_queued) - places // 8
+        while crowd.begun < _AT_ONCE or crowd.refused < 2 * _CROWD:
+            await asyncio.sleep(0.05)
+        for _ in range(5):
+            assert _waiting(service) > most // 2
+            before = crowd.begun
+            await _ask_once(service)
+            assert crowd.begun - before <= 2 * _AT_ONCE
         await crowd.leave()

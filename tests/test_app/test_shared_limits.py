@@ -13,6 +13,7 @@ import pytest
 
 from app.__main__ import CannotStart, _prepare
 from app.settings import Settings
+from database import clock_skew as skewed
 from database.clock import now
 from database.engine import create_engine
 from database.repositories.usage_repository import UsageFilter
@@ -57,8 +58,8 @@ def _limit(url: str, **limits: int) -> None:
 def _running(url: str) -> int:
     async def running(database: Database) -> int:
         tenant = await TenantService(database).named("default")
-        (limit,) = await LimitService(database).of_tenant(tenant.id)
-        return limit.running
+        (kept,) = await LimitService(database).of_tenant(tenant.id)
+        return kept.row.running
 
     return _on(url, running)
 
@@ -125,6 +126,18 @@ def _recovery(database: Database) -> RecoveryService:
     log = TurnLog(database, owner="0" * 32, lease=lease)
     nobody: Any = None
     return RecoveryService(database, log, nobody, nobody, lease=lease)
+
+
+def test_a_service_refuses_to_start_by_a_clock_that_is_not_the_databases(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skewed, "now", lambda: now() + timedelta(days=31))
+    settings = Settings(database_url=postgres_url, secret="s" * 40, data_dir=tmp_path)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(CannotStart, match=r"\+2678400 s off the database's"),
+    ):
+        asyncio.run(_prepare(settings, listener, upgrades=False))
 
 
 @pytest.mark.parametrize("role", ["postgres", OWNER])

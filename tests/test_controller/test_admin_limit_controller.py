@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.service import NEW_MESSAGE, Service, script
+from tests.service import NEW_MESSAGE, Service, client, script
 from tests.test_controller.test_admin_tenant_controller import TENANTS
 
 USAGE = "/admin/v1/usage"
@@ -21,9 +21,11 @@ async def test_limits_of_a_tenant_and_its_key_are_set_listed_audited_and_count_a
     whole = await service.admin.post(f"{url}/limits", json={"requests_per_minute": 2, "tokens_per_day": 10**6})
     of_key = await service.admin.post(f"{url}/keys/{key['id']}/limits", json={"requests_per_minute": 1})
     assert whole.json() == NOTHING | {
-        "key": None, "running": 0, "requests_per_minute": 2, "tokens_per_day": 10**6
+        "key": None, "keys": [], "running": 0, "requests_per_minute": 2, "tokens_per_day": 10**6
     }  # fmt: skip
-    assert of_key.json() == NOTHING | {"key": key["id"], "running": 0, "requests_per_minute": 1}
+    assert of_key.json() == NOTHING | {
+        "key": key["id"], "keys": [key["id"]], "running": 0, "requests_per_minute": 1
+    }  # fmt: skip
     statuses = [(await service.ours.post(NEW_MESSAGE, json={"prompt": script("hi")})).status_code for _ in range(2)]
     assert statuses == [200, 429]
     listed = (await service.admin.get(f"{url}/limits")).json()["data"]
@@ -34,6 +36,25 @@ async def test_limits_of_a_tenant_and_its_key_are_set_listed_audited_and_count_a
         ("limit.set", key["id"], 1),
         ("limit.set", service.our_id, 2),
     ]
+
+
+async def test_limits_of_a_rotation_are_shown_and_set_as_those_of_its_keys_together(service: Service) -> None:
+    url = f"{TENANTS}/{service.our_id}"
+    (old,) = (await service.admin.get(f"{url}/keys")).json()["data"]
+    await service.admin.post(f"{url}/keys/{old['id']}/limits", json={"requests_per_minute": 1})
+    new = (await service.admin.post(f"{url}/keys/{old['id']}/rotate", json={})).json()
+    (listed,) = (await service.admin.get(f"{url}/limits")).json()["data"]
+    assert (listed["key"], listed["keys"]) == (new["id"], [old["id"], new["id"]])
+    async with client(service.url, new["key"]) as successor:
+        statuses = [
+            (await caller.post(NEW_MESSAGE, json={"prompt": script("hi")})).status_code
+            for caller in (service.ours, successor)
+        ]
+    assert statuses == [200, 429]
+    for number, key in enumerate((old, new), 5):
+        changed = await service.admin.post(f"{url}/keys/{key['id']}/limits", json={"turns_at_once": number})
+        assert (await service.admin.get(f"{url}/limits")).json()["data"] == [changed.json()]
+        assert (changed.json()["key"], changed.json()["turns_at_once"]) == (new["id"], number)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

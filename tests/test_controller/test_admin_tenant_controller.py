@@ -25,11 +25,12 @@ async def test_a_made_tenant_is_shown_listed_and_changed(service: Service) -> No
     tenant = made.json()
     shown = {"object": "tenant", "name": "new", "administers": False, "keeps_content": True, "turn_days": 30}
     shown |= {"id": tenant["id"], "conversation_days": None, "suspended_at": None, "created_at": tenant["created_at"]}
-    shown |= {"weight": 1.0}
+    shown |= {"weight": 1.0, "max_places": None}
     assert tenant == shown
     url = f"{TENANTS}/{tenant['id']}"
-    changed = await service.admin.post(url, json={"name": "newer", "turn_days": None, "keeps_content": False})
-    assert changed.json() == shown | {"name": "newer", "turn_days": None, "keeps_content": False}
+    change = {"name": "newer", "turn_days": None, "keeps_content": False, "max_places": 8}
+    changed = await service.admin.post(url, json=change)
+    assert changed.json() == shown | change
     assert (await service.admin.get(url)).json() == changed.json()
 
 
@@ -65,6 +66,10 @@ async def test_bad_input_is_named_and_changes_nothing(service: Service) -> None:
         ("turn_days", {"turn_days": 1.5}),
         ("conversation_days", {"conversation_days": 10**9}),
         ("weight", {"weight": 0}),
+        ("max_places", {"max_places": 0}),
+        ("max_places", {"max_places": -1}),
+        ("max_places", {"max_places": 1.5}),
+        ("max_places", {"max_places": 1_000_001}),
         ("administers", {"administers": True}),
         ("suspended_at", {"suspended_at": None}),
     ]

@@ -2,10 +2,13 @@
 
 import asyncio
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import httpx2
+import pytest
 
+from database.session import Database
 from services.inference.engine import EngineLimits
 from services.inference.engine_server import EngineServer
 from services.inference.scripted import ScriptedCore
@@ -43,6 +46,28 @@ async def test_readiness_follows_the_engine_and_liveness_does_not(migrated_sqlit
         assert refused.headers["retry-after"]
         async with running_engine(tmp_path / "engine.sock"):
             assert await eventually(service.nobody, 200) == "ready"
+
+
+async def test_readiness_and_turns_follow_the_clock(
+    migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off = timedelta(hours=1)
+
+    async def skew(_database: Database) -> timedelta:
+        return off
+
+    monkeypatch.setattr("services.recovery_service.clock_skew", skew)
+    # It looks so often in the length of a lease.
+    monkeypatch.setattr("services.recovery_service._ROUNDS", 1000)
+    shutil.copy(migrated_sqlite, tmp_path / "chatglm.db")
+    async with running_service(f"sqlite:///{tmp_path / 'chatglm.db'}", tmp_path) as service:
+        assert await eventually(service.nobody, 503) == "clock_wrong"
+        refused = await service.ours.post("/chat/new/message/", json={"prompt": "hi"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "clock_wrong")
+        assert refused.headers["retry-after"] == "10"
+        off = timedelta(0)
+        assert await eventually(service.nobody, 200) == "ready"
+        assert (await service.ours.post("/chat/new/message/", json={"prompt": "hi"})).status_code == 200
 
 
 async def test_readiness_says_how_far_the_loading_is(migrated_sqlite: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
@@ -65,21 +66,60 @@ async def test_an_answer_tells_what_is_left_streamed_or_not(service: Service) ->
     assert not [name for name in (await _ask(service.theirs)).headers if name.startswith("x-ratelimit")]
 
 
+_PROMPTS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": script("hi")}], "max_tokens": 50},
+    "/v1/responses": {"input": script("hi"), "max_output_tokens": 50},
+    "/v1/completions": {"prompt": [script("hi"), script("you")], "max_tokens": 50},
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("route", _PROMPTS)
+async def test_every_route_that_asks_the_model_tells_what_is_left(service: Service, route: str, streamed: bool) -> None:
+    await _limit(service, Limits(requests_per_minute=100, tokens_per_minute=100_000))
+    body = {"model": "scripted", "stream": streamed, **_PROMPTS[route]}
+    answer = await service.ours.post(route, json=body)
+    assert answer.status_code == 200, answer.text
+    told = answer.headers
+    assert told["content-type"].startswith("text/event-stream") == streamed
+    assert (told["x-ratelimit-limit-requests"], told["x-ratelimit-limit-tokens"]) == ("100", "100000")
+    # Each of two prompts is a request.
+    assert told["x-ratelimit-remaining-requests"] == ("98" if route == "/v1/completions" else "99")
+    # What it may say counts until it has said it.
+    assert 100_000 - 300 < int(told["x-ratelimit-remaining-tokens"]) < 100_000 - 50
+    for name in ("requests", "tokens"):
+        assert 0 < int(told[f"x-ratelimit-reset-{name}"].removesuffix("ms")) <= 60_000
+    theirs = await service.theirs.post(route, json=body)
+    assert theirs.status_code == 200
+    assert not [name for name in theirs.headers if name.startswith("x-ratelimit")]
+
+
 async def test_a_refusal_has_the_envelope_and_an_honest_retry_after(service: Service) -> None:
-    await _limit(service, Limits(requests_per_minute=0))
-    refused = await _ask(service.ours)
-    assert refused.status_code == 429
+    await _limit(service, Limits(requests_per_minute=1, tokens_per_minute=1000))
+    while (refused := await _ask(service.ours, max_tokens=10)).status_code != 429:
+        pass
     error = refused.json()["error"]
     assert (error["code"], error["type"], error["param"]) == ("rate_limit_exceeded", "rate_limit_error", None)
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert int(refused.headers["retry-after-ms"]) <= 60_000
     assert "x-should-retry" not in refused.headers
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
-    await _limit(service, Limits(tokens_per_month=0))
-    in_vain = await _ask(service.ours)
+    # What was refused was not charged.
+    assert int(refused.headers["x-ratelimit-remaining-tokens"]) > 900
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    "name", ["requests_per_minute", "turns_at_once", "tokens_per_minute", "tokens_per_day", "tokens_per_month"]
+)
+async def test_whom_a_limit_allows_nothing_is_told_that_waiting_is_in_vain(
+    service: Service, name: str, streamed: bool
+) -> None:
+    await _limit(service, Limits(**{name: 0}))
+    in_vain = await _ask(service.ours, stream=streamed)
     assert in_vain.status_code == 429
     assert in_vain.headers["x-should-retry"] == "false"
-    assert "retry-after" not in in_vain.headers
+    assert not [header for header in in_vain.headers if header.startswith("retry-after")]
     assert (await _ask(service.theirs)).status_code == 200
 
 
@@ -105,7 +145,8 @@ async def test_a_client_that_leaves_gives_its_place_back_and_pays_what_was_said(
     messages = (await service.ours.get("/chat/get/messages/")).json()["messages"]
     assert sorted(message["status"] for message in messages) == ["cancelled", "completed"]
     (row,) = await _rows(service.ours)
-    (limit,) = await LimitService(service.database).of_tenant(service.our_id)
+    (kept,) = await LimitService(service.database).of_tenant(service.our_id)
+    limit = kept.row
     assert row["completion_tokens"] == sum(message["completion_tokens"] for message in messages) < 500
     assert row["total_tokens"] == limit.month_tokens
     assert (row["requests"], row["cancelled"], row["failed"], limit.running) == (2, 1, 0, 0)
@@ -165,6 +206,31 @@ async def test_a_question_about_usage_that_makes_no_sense_is_refused(service: Se
     response = await service.ours.get(_USAGE, params=params)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "invalid_value"
+
+
+async def test_a_tenant_at_its_ceiling_of_places_is_refused_before_any_byte_and_nobody_else_is(
+    service: Service,
+) -> None:
+    url = f"/admin/v1/tenants/{service.our_id}"
+    assert (await service.admin.post(url, json={"max_places": 2})).status_code == 200
+    body = {"prompt": script("a" * 500, rate=50), "stream": True, "max_tokens": 600}
+    async with AsyncExitStack() as running:
+        for _ in range(2):
+            response = await running.enter_async_context(service.ours.stream("POST", NEW_MESSAGE, json=body))
+            assert response.status_code == 200
+        for streamed in (False, True):
+            refused = await _ask(service.ours, stream=streamed)
+            assert (refused.status_code, refused.headers["content-type"]) == (429, "application/json")
+            error = refused.json()["error"]
+            assert (error["code"], error["type"]) == ("rate_limit_exceeded", "rate_limit_error")
+            assert "2 places" in error["message"]
+            assert 1 <= int(refused.headers["retry-after"]) <= 60
+            assert "x-should-retry" not in refused.headers
+        assert (await _ask(service.theirs)).status_code == 200
+    statuses = {message["status"] for message in (await service.ours.get("/chat/get/messages/")).json()["messages"]}
+    assert statuses <= {"running", "cancelled"}
+    while (await _ask(service.ours)).status_code == 429:
+        pass
 
 
 async def test_a_tenants_weight_goes_to_the_engine(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

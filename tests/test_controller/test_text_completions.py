@@ -1,15 +1,17 @@
 """`/v1/completions` as the official Python client meets it, and what its turns are in the log."""
 
 import asyncio
+import shutil
+from pathlib import Path
 from typing import Any
 
-import openai
+import httpx2
 import pytest
 
 from services.limit_service import Limits, LimitService
 from tests.openai_clients import MODEL, async_client
 from tests.rows import TESTER
-from tests.service import Service, script
+from tests.service import Service, running_service, script
 
 ROUTE = "/v1/completions"
 
@@ -177,14 +179,90 @@ async def test_what_cannot_be_honoured_is_refused_by_name_and_begins_no_turn(sql
     assert [each["prompt"] for each in await log_of(sqlite_service)] == ["hi"]
 
 
-async def test_if_one_prompt_is_refused_none_runs_on_and_no_byte_is_sent(service: Service) -> None:
-    await LimitService(service.database).set(TESTER, service.our_id, Limits(requests_per_minute=2))
-    prompts = [script("x", rate=1, repeat=1000)] * 3
-    async with async_client(service) as client:
-        with pytest.raises(openai.RateLimitError):
-            await client.completions.create(model=MODEL, prompt=prompts, stream=True, max_tokens=100)
-    while [each["status"] for each in await log_of(service)] != ["cancelled"] * 2:
-        await asyncio.sleep(0)
+async def _ask(service: Service, prompts: int, **fields: Any) -> httpx2.Response:
+    body = {"model": MODEL, "prompt": [script("x")] * prompts, "max_tokens": 10, **fields}
+    return await service.ours.post(ROUTE, json=body)
+
+
+async def _limit(service: Service, **limits: int) -> None:
+    await LimitService(service.database).set(TESTER, service.our_id, Limits(**limits))
+
+
+async def _used(service: Service) -> tuple[int, int, int]:
+    """Requests and tokens of the minute, and what runs."""
+    (kept,) = await LimitService(service.database).of_tenant(service.our_id)
+    return kept.row.minute_requests, kept.row.month_tokens, kept.row.running
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("limits", [{"turns_at_once": 3}, {"requests_per_minute": 3}, {"tokens_per_month": 80}])
+async def test_more_prompts_than_a_limit_are_refused_for_good_and_cost_nothing(
+    service: Service, limits: dict[str, int], streamed: bool
+) -> None:
+    await _limit(service, **limits)
+    refused = await _ask(service, 4, stream=streamed)
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (429, "false")
+    assert "retry-after" not in refused.headers
+    assert "more than the limit" in refused.json()["error"]["message"]
+    assert (await _used(service), await log_of(service)) == ((0, 0, 0), [])
+    assert (await _ask(service, 3)).status_code == 200
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_prompts_that_a_limit_allows_but_not_now_begin_all_or_none_and_burn_nothing(
+    service: Service, streamed: bool
+) -> None:
+    await _limit(service, turns_at_once=3, tokens_per_month=100_000)
+    body = {"model": MODEL, "prompt": script("x", rate=10, repeat=1000), "stream": True, "max_tokens": 1000}
+    async with service.ours.stream("POST", ROUTE, json=body) as running:
+        assert running.status_code == 200
+        before = await _used(service)
+        refused = await _ask(service, 3, stream=streamed)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert (await _used(service), len(await log_of(service))) == (before, 1)
+        assert (await _ask(service, 2, stream=streamed)).status_code == 200
+    assert [each["status"] for each in (await log_of(service))[1:]] == ["completed"] * 2
+
+
+async def test_prompts_for_which_the_engine_has_no_places_begin_all_or_none(service: Service) -> None:
+    await service.admin.post(f"/admin/v1/tenants/{service.our_id}", json={"max_places": 3})
+    await _limit(service, tokens_per_month=100_000)
+    in_vain = await _ask(service, 4)
+    assert (in_vain.status_code, in_vain.headers["x-should-retry"]) == (429, "false")
+    body = {"model": MODEL, "prompt": script("x", rate=10, repeat=1000), "stream": True, "max_tokens": 1000}
+    async with service.ours.stream("POST", ROUTE, json=body) as running:
+        assert running.status_code == 200
+        before = await _used(service)
+        refused = await _ask(service, 3)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await _used(service), len(await log_of(service))) == (before, 1)
+        while (answer := await _ask(service, 2)).status_code == 429:
+            pass
+        assert answer.status_code == 200
+
+
+async def test_more_prompts_than_the_queue_has_places_for_are_refused_for_good(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
+    shutil.copy(migrated_sqlite, tmp_path / "chatglm.db")
+    url = f"sqlite:///{tmp_path / 'chatglm.db'}"
+    async with running_service(url, tmp_path, max_running=4, max_queued=12) as service:
+        for prompts, max_tokens in ((15, 10), (14, 2048)):
+            refused = await _ask(service, prompts, max_tokens=max_tokens)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "prompt"), (prompts, max_tokens)
+        for prompts, max_tokens in ((14, 10), (2, 4000)):
+            assert (await _ask(service, prompts, max_tokens=max_tokens)).status_code == 200, (prompts, max_tokens)
+        assert len(await log_of(service)) == 16
+
+
+async def test_of_many_lists_at_once_exactly_those_pass_whole_that_fit(service: Service) -> None:
+    await _limit(service, requests_per_minute=10)
+    at_once = await asyncio.gather(*(_ask(service, 3) for _ in range(16)))
+    passed = sum(answer.status_code == 200 for answer in at_once)
+    # Unless a minute ended in between.
+    assert passed in {3, 6}
+    assert len(await log_of(service)) == 3 * passed
 
 
 async def test_a_client_that_leaves_cancels_all_its_turns(sqlite_service: Service) -> None:

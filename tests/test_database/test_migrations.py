@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import TypeVar
 
 import pytest
@@ -15,11 +17,13 @@ from sqlalchemy import func, inspect, select, text
 from sqlalchemy.engine import Connection
 
 from database.engine import create_engine
-from database.models import Base
+from database.models import Base, TurnStatus
 from database.revision import alembic_config, is_current
 from database.session import Database
+from services.key_service import KeyService
+from services.key_token import Peppers
 from tests.conftest import as_owner, make_tenant
-from tests.rows import store_one_of_each
+from tests.rows import TESTER, a_limit, a_turn, store, store_one_of_each
 from tests.whole_database import unbound_connection
 
 Result = TypeVar("Result")
@@ -65,6 +69,23 @@ def test_labels_and_calls_survive_the_way_down_and_up_of_every_tenant(database_u
     command.upgrade(config, "head")
     (turn,) = _rows(database_url, "SELECT parameters, labels FROM turns")[0]
     assert [json.loads(column) for column in turn] == [{"temperature": 1.0}, {"a label": "of it"}]
+
+
+def test_on_the_way_down_each_key_of_a_rotation_gets_limits_of_its_own_and_keeps_them_on_the_way_up(
+    database_url: str,
+) -> None:
+    old, new = asyncio.run(_rotate_a_limited_key(database_url))
+    config = alembic_config(as_owner(database_url))
+    command.downgrade(config, "0007")
+    command.upgrade(config, "head")
+    limits, keys = _rows(
+        database_url,
+        "SELECT subject, turns_at_once, month_tokens, running FROM limits WHERE subject <> tenant_id ORDER BY subject",
+        "SELECT limit_subject FROM api_keys",
+    )
+    # The running turn is the new key's.
+    assert limits == [(old, "2", "30", "0"), (new, "2", "30", "1")]
+    assert keys == [("null",)] * 2
 
 
 def test_two_that_migrate_at_once_both_succeed(empty_database_url: str) -> None:
@@ -120,6 +141,18 @@ def _fill(url: str, *, counted: bool = True) -> None:
     asyncio.run(fill())
     # Under the service's role, nothing is seen without a tenant.
     assert not counted or [name for name, count in _counts(url).items() if not count] == []
+
+
+async def _rotate_a_limited_key(url: str) -> tuple[str, str]:
+    database = Database(create_engine(url))
+    old = await make_tenant(database, "somebody")
+    used = {"turns_at_once": 2, "month_tokens": 30, "running": 1}
+    await store(database, old, a_limit(old.tenant_id, **used), a_limit(old.key_id, **used))
+    made = await KeyService(database, Peppers(b"s" * 32)).rotate(TESTER, old.tenant_id, old.key_id, timedelta(hours=1))
+    new = replace(old, key_id=made.row.id)
+    await store(database, old, a_turn(new, status=TurnStatus.RUNNING))
+    await database.close()
+    return old.key_id, new.key_id
 
 
 def _rows(url: str, *statements: str) -> list[list[tuple[str, ...]]]:

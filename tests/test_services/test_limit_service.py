@@ -10,10 +10,14 @@ from database.clock import now
 from database.identifier import new_id
 from database.models import TurnStatus
 from database.session import Database
+from services.answer_delta import TextDelta
 from services.limit_service import Limits, LimitService
+from services.live_turn import LiveTurn
+from services.settlement import settlement
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
 from tests.limited import RESERVED, USED, begin, end, limit, limit_row
+from tests.turns import a_live_turn, an_end, an_opening
 
 _LEASE = timedelta(seconds=30)
 
@@ -52,6 +56,39 @@ async def test_a_limit_set_while_turns_begin_and_end_counts_each_of_them_once(
     await asyncio.gather(*(talk() for _ in range(6)), limit(database, Limits(tokens_per_month=10**6)))
     row = await limit_row(database, tenants.ours)
     assert (row.running, row.month_tokens) == (0, 24 * USED)
+
+
+async def test_limits_set_while_conversations_and_lists_go_on_block_nobody(
+    database: Database, tenants: TwoTenants, log: TurnLog
+) -> None:
+    await limit(database, Limits(tokens_per_month=10**6))
+
+    async def talk() -> None:
+        turn, opening = await begin(log, tenants.ours), an_opening(tenants.ours)
+        for length in range(2, 42, 2):
+            turn.append([TextDelta("a word")])
+            await log.settle(settlement(turn, opening, an_end()))
+            turn, opening = a_live_turn(turn.conversation_id), an_opening(tenants.ours, seen_length=length)
+            await log.open(turn, opening)
+
+    async def ask_for_lists() -> None:
+        for _ in range(10):
+            turns = [(_alone(), an_opening(tenants.ours)) for _ in range(3)]
+            await log.open_together(turns)
+            await asyncio.gather(*(log.settle(settlement(*one, an_end())) for one in turns))
+
+    async def set_limits() -> None:
+        for number in range(30):
+            await limit(database, Limits(tokens_per_month=10**6 + number))
+
+    await asyncio.gather(*(talk() for _ in range(5)), *(ask_for_lists() for _ in range(2)), set_limits())
+    row = await limit_row(database, tenants.ours)
+    assert (row.running, row.month_tokens) == (5, 5 * (20 * USED + RESERVED) + 60 * USED)
+
+
+def _alone() -> LiveTurn:
+    at = now()
+    return LiveTurn(id=new_id(at), conversation_id=None, created_at=at, prompt_tokens=5)
 
 
 async def test_what_is_no_limit_is_refused(database: Database, tenants: TwoTenants) -> None:

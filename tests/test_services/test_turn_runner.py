@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from app.common.errors import AppError, Conflict, Unavailable
+from app.common.errors import AppError, Conflict, RateLimited, Unavailable
 from database.clock import now
 from database.identifier import new_id
 from database.models import TurnStatus
@@ -16,6 +16,7 @@ from services.answer_delta import TextDelta
 from services.choice import Choice
 from services.inference.codec import Codecs
 from services.inference.engine import (
+    CeilingReached,
     Delta,
     End,
     EngineLimits,
@@ -158,6 +159,14 @@ async def test_a_full_engine_is_refused_before_a_row_is_written(running: Running
     with pytest.raises(Unavailable) as refusal:
         await running(FakeEngine(EngineOverloaded("full", 2.5)), log).start(await plan())
     assert (refusal.value.code, refusal.value.retry_after) == ("overloaded", 2.5)
+    assert log.written == []
+
+
+async def test_a_tenant_at_its_ceiling_is_limited_before_a_row_is_written(running: Running) -> None:
+    log = FakeLog()
+    with pytest.raises(RateLimited) as refusal:
+        await running(FakeEngine(CeilingReached("yours", 2.5)), log).start(await plan())
+    assert (refusal.value.code, refusal.value.retry_after) == ("rate_limit_exceeded", 2.5)
     assert log.written == []
 
 

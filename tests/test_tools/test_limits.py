@@ -28,12 +28,35 @@ def test_limits_are_set_all_together_and_listed_with_what_runs(on: Admin) -> Non
     assert_refused(on("limit", "set", "ours", "--key", "0" * 32), "There is no such key.")
 
 
+def test_limits_of_a_rotation_are_listed_once_with_all_its_keys(on: Admin) -> None:
+    on.json("tenant", "create", "ours")
+    (old,) = on.json("key", "create", "ours")
+    on.json("limit", "set", "ours", "--key", old["id"], "--turns-at-once", "2")
+    (new,) = on.json("key", "rotate", old["id"])
+    (listed,) = on.json("limit", "list", "ours")
+    assert (listed["key"], listed["keys"], listed["turns_at_once"]) == (new["id"], [old["id"], new["id"]], 2)
+    (changed,) = on.json("limit", "set", "ours", "--key", new["id"], "--turns-at-once", "3")
+    assert on.json("limit", "list", "ours") == [changed]
+    assert {f"{old['id']}, {new['id']}"} <= cells(on("limit", "list", "ours").output)
+
+
 def test_a_weight_is_set_within_its_bounds(on: Admin) -> None:
     on.json("tenant", "create", "ours")
     assert on.json("tenant", "weight", "ours", "2.5")[0]["weight"] == 2.5
     for weight in ("0", "101", "nan"):
         assert_refused(on("tenant", "weight", "ours", weight), "A weight is 0.01 to 100.")
     assert_refused(on("tenant", "weight", "nobody", "1"), "There is no tenant named 'nobody'.")
+
+
+def test_a_ceiling_of_places_is_set_taken_away_and_audited(on: Admin) -> None:
+    on.json("tenant", "create", "ours")
+    assert on.json("tenant", "places", "ours", "8")[0]["max_places"] == 8
+    assert on.json("tenant", "places", "ours", "--no-ceiling")[0]["max_places"] is None
+    for arguments in (["0"], ["-1"], ["1.5"], [], ["8", "--no-ceiling"]):
+        assert on("tenant", "places", "ours", *arguments).status == 2
+    assert_refused(on("tenant", "places", "ours", "1000001"), "max_places is 1 to 1000000.")
+    changes = [(event["before"], event["after"]) for event in on.json("audit", "--tenant", "ours")[:2]]
+    assert [(before["max_places"], after["max_places"]) for before, after in changes] == [(8, None), (None, 8)]
 
 
 def test_usage_of_all_tenants_is_told_as_a_table_json_or_csv(on: Admin, database_url: str) -> None:

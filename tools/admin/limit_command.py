@@ -5,9 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from app.settings import Settings
-from database.models import Limit
 from database.session import Database
-from services.limit_service import Limits, LimitService
+from services.limit_service import KeptLimits, Limits, LimitService
 from services.tenant_service import TenantService
 from tools.admin.opened import AsJson, operator, show, with_database
 from tools.admin.tenant_command import Name
@@ -19,7 +18,7 @@ _Count = Annotated[int | None, typer.Option(min=0, help="Without it there is no 
 @cli.command(name="set")
 def set_limits(  # noqa: PLR0917 - an option a limit
     tenant: Name,
-    key: Annotated[str | None, typer.Option(help="A key's id: its limits, beside those of the whole tenant.")] = None,
+    key: Annotated[str | None, typer.Option(help="A key's id: its limits, with the keys of its rotation.")] = None,
     requests_per_minute: _Count = None,
     tokens_per_minute: _Count = None,
     turns_at_once: _Count = None,
@@ -36,12 +35,12 @@ def set_limits(  # noqa: PLR0917 - an option a limit
         tokens_per_month=tokens_per_month,
     )
 
-    async def work(_settings: Settings, database: Database) -> Limit:
+    async def work(_settings: Settings, database: Database) -> KeptLimits:
         owner = await TenantService(database).named(tenant)
         return await LimitService(database).set(operator(), owner.id, limits, key_id=key)
 
-    row = with_database(work)
-    show([_row(row)], as_json=as_json)
+    kept = with_database(work)
+    show([_row(kept)], as_json=as_json)
 
 
 @cli.command(name="list")
@@ -51,16 +50,18 @@ def list_of(
 ) -> None:
     """List the limits of a tenant and of its keys, and what is used of them."""
 
-    async def work(_settings: Settings, database: Database) -> list[Limit]:
+    async def work(_settings: Settings, database: Database) -> list[KeptLimits]:
         owner = await TenantService(database).named(tenant)
         return await LimitService(database).of_tenant(owner.id)
 
-    show([_row(row) for row in with_database(work)], as_json=as_json)
+    show([_row(kept) for kept in with_database(work)], as_json=as_json)
 
 
-def _row(limit: Limit) -> dict[str, Any]:
+def _row(kept: KeptLimits) -> dict[str, Any]:
+    limit = kept.row
     return {
-        "key": None if limit.subject == limit.tenant_id else limit.subject,
+        "key": kept.keys[-1] if kept.keys else None,
+        "keys": list(kept.keys),
         "requests_per_minute": limit.requests_per_minute,
         "tokens_per_minute": limit.tokens_per_minute,
         "turns_at_once": limit.turns_at_once,

@@ -40,6 +40,21 @@ def weight(
     show([_row(tenant)], as_json=as_json)
 
 
+@cli.command()
+def places(
+    name: Name,
+    most: Annotated[int | None, typer.Argument(min=1, help="Running and waiting together.")] = None,
+    *,
+    no_ceiling: Annotated[bool, typer.Option("--no-ceiling", help="As many as the queue allows.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set how many places of the engine's queue a tenant may hold at once."""
+    if (most is None) != no_ceiling:
+        raise typer.BadParameter("give either a number or --no-ceiling")
+    tenant = _with_tenant(name, lambda tenants, tenant: tenants.change(operator(), tenant.id, max_places=most))
+    show([_row(tenant)], as_json=as_json)
+
+
 @cli.command(name="list")
 def list_all(as_json: AsJson = False) -> None:  # noqa: FBT002 - an option of the command line
     """List all tenants."""
@@ -103,4 +118,5 @@ def _row(tenant: Tenant) -> dict[str, Any]:
         "turn_days": tenant.turn_days,
         "conversation_days": tenant.conversation_days,
         "weight": tenant.weight,
+        "max_places": tenant.max_places,
     }

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from services.inference import engine_client
 from services.inference.engine import (
+    CeilingReached,
     Delta,
     End,
     EngineLimits,
@@ -149,6 +151,25 @@ async def test_more_than_the_places_are_refused_at_once(served: Served) -> None:
         assert 0 < refusal.value.retry_after <= 60
     async with client.admit(request("c")):
         pass
+
+
+async def test_a_tenants_ceiling_is_one_for_all_processes_that_share_the_engine(tmp_path: Path) -> None:
+    server = EngineServer(max_queued=20)
+    await server.listen(tmp_path / "engine.sock")
+    server.serve(SteppedCore())
+    async with connected(server_path := tmp_path / "engine.sock") as one, connected(server_path) as two:
+        await ready(one)
+        await ready(two)
+        async with AsyncExitStack() as places:
+            for number, client in enumerate([one, two, one]):
+                await places.enter_async_context(client.admit(replace(request(str(number)), max_places=3)))
+            for client in (one, two):
+                with pytest.raises(CeilingReached) as refusal:
+                    await places.enter_async_context(client.admit(replace(request("more"), max_places=3)))
+                assert 0 < refusal.value.retry_after <= 60
+                other = replace(request(f"another tenant's {client is one}"), tenant="other")
+                await places.enter_async_context(client.admit(other))
+    await server.close()
 
 
 async def test_a_running_id_is_not_admitted_twice(served: Served) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,10 +14,23 @@ from database.clock import now
 from database.identifier import new_id
 from database.models import Base, Conversation, Item, Lease, Limit, Turn, TurnStatus, Usage
 from database.session import Database
+from services.key_service import KeyService
+from services.key_token import Peppers
 from services.principal import Principal
 from tests.administration import Command, rows_of
 from tests.conftest import make_tenant, run_as_superuser
-from tests.rows import a_conversation, a_lease, a_limit, a_text, a_turn, a_usage, an_item, store, store_one_of_each
+from tests.rows import (
+    TESTER,
+    a_conversation,
+    a_lease,
+    a_limit,
+    a_text,
+    a_turn,
+    a_usage,
+    an_item,
+    store,
+    store_one_of_each,
+)
 from tests.test_tools.test_data_migration.conftest import make_url
 from tests.test_tools.test_data_migration.copies import on as work_on
 
@@ -52,6 +66,21 @@ def ours(on: Command, database_url: str) -> Principal:
 def test_a_sound_database_passes(on: Command, ours: Principal) -> None:
     assert _found(on, 0) == []
     assert on("verify", "--tenant", "ours").output.strip() == "none"
+
+
+def test_limits_that_a_rotation_shares_count_the_turns_of_all_its_keys(
+    on: Command, database_url: str, ours: Principal
+) -> None:
+    async def rotate(database: Database) -> None:
+        keys = KeyService(database, Peppers(b"s" * 32))
+        made = await keys.rotate(TESTER, ours.tenant_id, ours.key_id, timedelta(hours=1))
+        turn = a_turn(replace(ours, key_id=made.row.id), status=TurnStatus.RUNNING)
+        await store(database, ours, turn, a_lease(ours, turn.id), a_limit(ours.key_id, running=2))
+        async with database.begin(ours.tenant_id) as session:
+            (await session.get_one(Limit, (ours.tenant_id, ours.tenant_id))).running = 2
+
+    work_on(database_url, rotate)
+    assert _found(on, 0) == []
 
 
 _DAMAGE = {
