@@ -48,6 +48,7 @@ CHANGES: list[tuple[str, str, list[str]]] = [
     ("tools.admin tenant create", "ours", ["tenant.create"]),
     ("tools.admin tenant rename", "ours acme", ["tenant.change"]),
     ("tools.admin tenant weight", "acme 2", ["tenant.change"]),
+    ("tools.admin tenant places", "acme 9", ["tenant.change"]),
     ("tools.admin tenant policy", "acme --turn-days 1", ["tenant.change"]),
     ("tools.admin key create", "acme", ["key.create"]),
     ("tools.admin key create", "--admin", ["tenant.create", "key.create"]),
