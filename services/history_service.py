@@ -41,7 +41,7 @@ class HistoryService:
         """Erase a turn, its text and what it said in its conversation. Raises NotFound, or Conflict while it runs."""
         async with self._database.begin(principal.tenant_id) as session:
             turns = TurnRepository(session)
-            if await turns.is_running(turn_id):
-                raise Conflict("The turn is still running; wait for its end.", code="turn_running", retry_after=1)
             if not await turns.delete(turn_id):
+                if await turns.is_running(turn_id):
+                    raise Conflict("The turn is still running; wait for its end.", code="turn_running", retry_after=1)
                 raise NotFound("There is no such message.", param="message_id", code="message_not_found")

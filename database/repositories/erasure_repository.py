@@ -55,9 +55,7 @@ class ErasureRepository:
 
     async def conversations(self, condition: ColumnElement[bool]) -> Counts:
         """The oldest conversations that meet it and have no running turn; of long ones first only turns, then items."""
-        running = select(Turn.id).where(Turn.conversation_id == Conversation.id, Turn.status == TurnStatus.RUNNING)
-        found = select(Conversation.id).where(condition, ~exists(running)).order_by(Conversation.id)
-        ids = list(await self._session.scalars(found.limit(self._batch).with_for_update()))
+        ids = await self._idle(condition)
         if not ids:
             return Counter()
         counts = await self.turns(Turn.conversation_id.in_(ids))
@@ -68,6 +66,18 @@ class ErasureRepository:
                 deleted = await self._rows(delete(Conversation).where(Conversation.id.in_(ids)))
                 counts += Counter({Conversation.__tablename__: deleted})
         return counts
+
+    async def _idle(self, condition: ColumnElement[bool]) -> list[str]:
+        """The oldest conversations that meet it and have no running turn; none begins in them any more."""
+        running = select(Turn.id).where(Turn.conversation_id == Conversation.id, Turn.status == TurnStatus.RUNNING)
+        found = select(Conversation.id).where(condition, ~exists(running)).order_by(Conversation.id)
+        while locked := list(await self._session.scalars(found.limit(self._batch).with_for_update())):
+            # Asked again: a statement that waited for a turn to begin does not see it, and it would be deleted along.
+            runs = Turn.conversation_id.in_(locked) & (Turn.status == TurnStatus.RUNNING)
+            busy = set(await self._session.scalars(select(Turn.conversation_id).where(runs)))
+            if idle := [one for one in locked if one not in busy]:
+                return idle
+        return []
 
     async def tenant(self, tenant_id: str) -> Counts:
         """Rows of the first table, in an order that leaves no reference behind, that still holds any of the tenant."""

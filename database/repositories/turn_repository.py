@@ -39,8 +39,9 @@ class TurnRepository:
         return None if found is None else (found[0], found[1])
 
     async def delete(self, turn_id: str) -> bool:
-        """Erase with its text and items; whether there was one."""
-        statement = delete(Turn).where(Turn.id == turn_id).returning(Turn.conversation_id)
+        """Erase with its text and items, unless it runs; whether there was one."""
+        ended = (Turn.id == turn_id, Turn.status != TurnStatus.RUNNING)
+        statement = delete(Turn).where(*ended).returning(Turn.conversation_id)
         found = (await self._session.execute(statement)).first()
         if found is not None and found[0] is not None:
             await self.forget_recorded(found[0])
