@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, and_, case, delete, func, insert, select, update
+from sqlalchemy import Select, and_, case, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from database.models import Conversation, Item, Lease, Turn, TurnStatus, TurnText
@@ -133,6 +133,14 @@ _interrupted = (
     .where(*_own_turn, LIMITS_LOCKED)
     .with_for_update()
 )
+_deleted = (
+    select((_leases.c.tenant_id == OWN_TENANT).label("runs"))
+    .where(_leases.c.turn_id == given("turn_id", _leases.c.turn_id))
+    .where(~exists(select(_turns.c.id).where(*_own_turn)), LIMITS_LOCKED)
+    .with_for_update()
+)
+# What a turn that was deleted while it ran gives back, once: whatever ends a turn takes its lease along.
+END_DELETED = Prepared(_RELEASE, *SETTLE, guard=_still(_deleted))
 _LATE = ("cached_tokens", "completion_tokens", "first_token_at")
 # What an interrupted turn had said, once. Its end stays what it was.
 COMPLETE_INTERRUPTED = Prepared(
