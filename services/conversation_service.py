@@ -11,6 +11,7 @@ from database.identifier import new_id
 from database.models import Conversation, Item
 from database.repositories.conversation_repository import ConversationFilter, ConversationRepository
 from database.repositories.item_repository import ItemRepository
+from database.repositories.recorded_answers import RecordedAnswers
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.answer_delta import written
@@ -114,9 +115,9 @@ class ConversationService:
             conversation = await _unlocked(session, conversation_id)
             items = ItemRepository(session, conversation_id)
             item = _existing_item(await items.get(item_id))
+            await RecordedAnswers(session).forget([conversation_id], [])
             await items.delete(item)
             turns = TurnRepository(session)
-            await turns.forget_recorded(conversation_id)
             if item.turn_id is not None and (text := await turns.text(item.turn_id)) is not None:
                 if item.answer is not None:
                     text.response = _written(await items.answer(item.turn_id))

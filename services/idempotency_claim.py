@@ -13,6 +13,7 @@ from database.clock import now
 from database.identifier import new_id
 from database.models import IdempotencyKey
 from database.repositories.idempotency_repository import IdempotencyRepository
+from database.repositories.recorded_answers import RecordedAnswers
 from database.session import Database
 from services.recording import AnswerHead, Recording
 
@@ -86,7 +87,7 @@ class IdempotencyClaims:
             return row.heard_at
 
     async def store(self, claim: Claim, recording: Recording, body: bytes, *, keeps_text: bool) -> None:
-        """Store the answer, unless somebody else gives it by now or its turn has been erased."""
+        """Store the answer, unless somebody else gives it by now, or something that it repeats was erased."""
         head = recording.known_head
         if head is None:
             raise AssertionError("an answer has a head")
@@ -94,8 +95,11 @@ class IdempotencyClaims:
         try:
             async with self._database.begin(claim.tenant_id) as session:
                 row = await IdempotencyRepository(session).attempted(claim.key, claim.attempt)
-                if row is not None:
-                    row.status, row.turn_id, row.body = head.status, recording.turn_id, packed
+                turn_id = recording.turn_id
+                if turn_id is not None and not await RecordedAnswers(session).may_be_kept(turn_id):
+                    await IdempotencyRepository(session).forget(claim.key, claim.attempt)
+                elif row is not None:
+                    row.status, row.turn_id, row.body = head.status, turn_id, packed
                     row.headers = [[name, value] for name, value in head.headers if not name.startswith(_PASSING)]
         except IntegrityError:
             await self.forget(claim)

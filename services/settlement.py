@@ -69,7 +69,7 @@ class Settlement:
             **uncharged(self.reserved_tokens, self.charged_at, self.usage),
             "key_id": self.key_id,
             "model": self.model,
-            "length": self.first + len(self.items),
+            "said_items": len(self.items),
         }
 
     def item_rows(self) -> list[dict[str, Any]]:

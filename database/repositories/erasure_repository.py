@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from database.models import Base, Conversation, IdempotencyKey, Item, Tenant, Turn, TurnStatus
+from database.repositories.recorded_answers import RecordedAnswers
 
 Counts = Counter[str]
 
@@ -29,22 +30,35 @@ class ErasureRepository:
 
     async def turns(self, condition: ColumnElement[bool]) -> Counts:
         """The oldest ended turns that meet it, with all that belongs to them."""
-        found = select(Turn.id).where(condition, Turn.status != TurnStatus.RUNNING).order_by(Turn.id)
-        # Locked in order: replicas that purge at once wait for each other instead of deadlocking.
-        ids = list(await self._session.scalars(found.limit(self._batch).with_for_update()))
-        if not ids:
-            return Counter()
+        ended = Turn.status != TurnStatus.RUNNING
+        found = select(Turn.id, Turn.conversation_id).where(condition, ended).order_by(Turn.id).limit(self._batch)
         counts: Counts = Counter()
+        ids: list[str] = []
+        # Locked in order, conversations first, as by whatever else locks both: replicas that purge at once wait for
+        # each other instead of deadlocking.
+        while not ids:
+            turns = (await self._session.execute(found)).all()
+            if not turns:
+                return Counter()
+            alone = [one for one, conversation_id in turns if conversation_id is None]
+            forgotten = await RecordedAnswers(self._session).forget((one[1] for one in turns), alone)
+            counts[IdempotencyKey.__tablename__] += forgotten
+            locked = select(Turn.id).where(Turn.id.in_([one for one, _ in turns])).order_by(Turn.id)
+            ids = list(await self._session.scalars(locked.with_for_update()))
         for child, column in children(Turn):
-            counts[child.__tablename__] = await self._rows(delete(child).where(column.in_(ids)))
+            counts[child.__tablename__] += await self._rows(delete(child).where(column.in_(ids)))
         counts[Turn.__tablename__] = await self._rows(delete(Turn).where(Turn.id.in_(ids)))
         return +counts
 
     async def items(self, condition: ColumnElement[bool]) -> Counts:
         """The oldest items that meet it."""
-        found = select(Item.id).where(condition).order_by(Item.id).limit(self._batch)
-        ids = list(await self._session.scalars(found.with_for_update()))
-        return +Counter({Item.__tablename__: await self._rows(delete(Item).where(Item.id.in_(ids)))})
+        found = select(Item.id, Item.conversation_id).where(condition).order_by(Item.id).limit(self._batch)
+        items = (await self._session.execute(found)).all()
+        forgotten = await RecordedAnswers(self._session).forget((conversation_id for _, conversation_id in items), [])
+        locked = select(Item.id).where(Item.id.in_([one for one, _ in items])).order_by(Item.id).with_for_update()
+        ids = list(await self._session.scalars(locked))
+        deleted = await self._rows(delete(Item).where(Item.id.in_(ids)))
+        return +Counter({Item.__tablename__: deleted, IdempotencyKey.__tablename__: forgotten})
 
     async def idempotency_keys(self, condition: ColumnElement[bool]) -> Counts:
         """The keys of requests that meet it."""

@@ -3,7 +3,8 @@
 from sqlalchemy import delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from database.models import IdempotencyKey, Turn, TurnStatus, TurnText
+from database.models import Turn, TurnStatus, TurnText
+from database.repositories.recorded_answers import RecordedAnswers
 
 
 class TurnRepository:
@@ -41,13 +42,9 @@ class TurnRepository:
     async def delete(self, turn_id: str) -> bool:
         """Erase with its text and items, unless it runs; whether there was one."""
         ended = (Turn.id == turn_id, Turn.status != TurnStatus.RUNNING)
-        statement = delete(Turn).where(*ended).returning(Turn.conversation_id)
-        found = (await self._session.execute(statement)).first()
-        if found is not None and found[0] is not None:
-            await self.forget_recorded(found[0])
-        return found is not None
-
-    async def forget_recorded(self, conversation_id: str) -> None:
-        """Erase the answers recorded under idempotency keys: later ones repeat what was said before."""
-        turns = select(Turn.id).where(Turn.conversation_id == conversation_id)
-        await self._session.execute(delete(IdempotencyKey).where(IdempotencyKey.turn_id.in_(turns)))
+        found = (await self._session.execute(select(Turn.conversation_id).where(*ended))).first()
+        if found is None:
+            return False
+        await RecordedAnswers(self._session).forget(found, [turn_id] if found[0] is None else [])
+        deleted = await self._session.execute(delete(Turn).where(*ended).returning(Turn.id))
+        return deleted.first() is not None

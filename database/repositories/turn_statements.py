@@ -114,7 +114,8 @@ def _still(mine: Select[Any]) -> Select[Any]:
 
 _ending = update(_turns).where(*_own_turn).values({name: given(name, _turns.c[name]) for name in _ENDED})
 _RELEASE = delete(_leases).where(_leases.c.turn_id == given("turn_id", _leases.c.turn_id))
-_GROWN = given("length", _conversations.c.length)
+# Relative to what it is: what was erased while the turn ran has left a gap.
+_GROWN = _conversations.c.length + given("said_items", _conversations.c.length)
 # The only row says whether the turn still ran; if not, nothing is done.
 INTERRUPT = Prepared(_RELEASE, _ending, *SETTLE, guard=_still(_mine))
 REMEMBER = Prepared(_REMEMBER)
