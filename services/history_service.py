@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from app.common.errors import Conflict, NotFound
+from database.models import Turn
+from database.repositories.erasure_repository import ErasureRepository
 from database.repositories.history_repository import HistoryFilter, HistoryRepository, Row
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
@@ -40,8 +42,7 @@ class HistoryService:
     async def delete_turn(self, principal: Principal, turn_id: str) -> None:
         """Erase a turn, its text and what it said in its conversation. Raises NotFound, or Conflict while it runs."""
         async with self._database.begin(principal.tenant_id) as session:
-            turns = TurnRepository(session)
-            if not await turns.delete(turn_id):
-                if await turns.is_running(turn_id):
+            if not await ErasureRepository(session, 1).turns(Turn.id == turn_id):
+                if await TurnRepository(session).is_running(turn_id):
                     raise Conflict("The turn is still running; wait for its end.", code="turn_running", retry_after=1)
                 raise NotFound("There is no such message.", param="message_id", code="message_not_found")

@@ -111,7 +111,7 @@ class IdempotencyClaims:
             async with self._database.begin(claim.tenant_id) as session:
                 row = await IdempotencyRepository(session).attempted(claim.key, claim.attempt)
                 turn_id = recording.turn_id
-                if turn_id is not None and not await RecordedAnswers(session).may_be_kept(turn_id):
+                if turn_id is not None and not await RecordedAnswers(session).may_be_kept(turn_id, recording.turns):
                     await IdempotencyRepository(session).forget(claim.key, claim.attempt)
                 elif row is not None:
                     row.status, row.turn_id, row.body = head.status, turn_id, packed

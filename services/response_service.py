@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from app.common.errors import Conflict, NotFound
 from database.models import Item, Turn, TurnStatus
+from database.repositories.erasure_repository import ErasureRepository
 from database.repositories.response_repository import ResponseRepository
 from database.repositories.response_statements import item_parameters, read_items
-from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.principal import Principal
 from services.said_item import SaidItem
@@ -62,7 +62,7 @@ class ResponseService:
             if turn.status == TurnStatus.RUNNING:
                 message = "The response is still running; cancel it, or wait for its end."
                 raise Conflict(message, code="turn_running", retry_after=1)
-            await TurnRepository(session).delete(turn_id)
+            await ErasureRepository(session, 1).turns(Turn.id == turn_id)
 
     async def items(self, principal: Principal, ids: Sequence[str]) -> dict[str, SaidItem]:
         """Those of these items that are stored."""

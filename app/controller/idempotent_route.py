@@ -102,6 +102,7 @@ class _Recorder:
         else:
             self.last = message.get("body", b"")
             self._recording.turn_id = self._state.get("turn_id")
+            self._recording.turns = self._state.get("turns", 1)
             self._recording.is_broken = self._status >= 400 or "is_broken" in self._state
 
 

@@ -30,25 +30,33 @@ class ErasureRepository:
 
     async def turns(self, condition: ColumnElement[bool]) -> Counts:
         """The oldest ended turns that meet it, with all that belongs to them."""
-        ended = Turn.status != TurnStatus.RUNNING
-        found = select(Turn.id, Turn.conversation_id).where(condition, ended).order_by(Turn.id).limit(self._batch)
-        counts: Counts = Counter()
-        ids: list[str] = []
-        # Locked in order, conversations first, as by whatever else locks both: replicas that purge at once wait for
-        # each other instead of deadlocking.
-        while not ids:
-            turns = (await self._session.execute(found)).all()
-            if not turns:
-                return Counter()
-            alone = [one for one, conversation_id in turns if conversation_id is None]
-            forgotten = await RecordedAnswers(self._session).forget((one[1] for one in turns), alone)
-            counts[IdempotencyKey.__tablename__] += forgotten
-            locked = select(Turn.id).where(Turn.id.in_([one for one, _ in turns])).order_by(Turn.id)
-            ids = list(await self._session.scalars(locked.with_for_update()))
+        turns, forgotten = await self._locked(condition)
+        ids = list(turns)
+        if not ids:
+            return Counter()
+        alone = [one for one in ids if turns[one] is None]
+        forgotten += await RecordedAnswers(self._session).forget([], alone)
+        counts = Counter({IdempotencyKey.__tablename__: forgotten})
         for child, column in children(Turn):
             counts[child.__tablename__] += await self._rows(delete(child).where(column.in_(ids)))
         counts[Turn.__tablename__] = await self._rows(delete(Turn).where(Turn.id.in_(ids)))
         return +counts
+
+    async def _locked(self, condition: ColumnElement[bool]) -> tuple[dict[str, str | None], int]:
+        """The oldest ended turns that meet it, each with its conversation, and how many answers of these are forgotten.
+
+        Locked in order, conversations first, as by whatever else locks both: replicas that purge at once wait for each
+        other instead of deadlocking.
+        """
+        ended = Turn.status != TurnStatus.RUNNING
+        found = select(Turn.id, Turn.conversation_id).where(condition, ended).order_by(Turn.id).limit(self._batch)
+        forgotten = 0
+        while turns := {row.id: row.conversation_id for row in await self._session.execute(found)}:
+            forgotten += await RecordedAnswers(self._session).forget(turns.values(), [])
+            locked = select(Turn.id).where(Turn.id.in_(turns)).order_by(Turn.id).with_for_update()
+            if ids := list(await self._session.scalars(locked)):
+                return {one: turns[one] for one in ids}, forgotten
+        return {}, forgotten
 
     async def items(self, condition: ColumnElement[bool]) -> Counts:
         """The oldest items that meet it."""

@@ -29,7 +29,7 @@ class RecordedAnswers:
 
         Args:
             conversation_ids: None for none.
-            turn_ids: those without a conversation.
+            turn_ids: those without a conversation, locked by the caller.
         """
         conversations = sorted({one for one in conversation_ids if one is not None})
         forgotten = 0
@@ -47,14 +47,20 @@ class RecordedAnswers:
             forgotten += await self._delete(about & together)
         return forgotten
 
-    async def may_be_kept(self, turn_id: str) -> bool:
+    async def may_be_kept(self, turn_id: str, turns: int) -> bool:
         """Whether the answer of this turn repeats nothing that was erased; nothing is then until the transaction ends.
 
-        Should its conversation have gone on meanwhile, nobody knows any more.
+        Should its conversation have gone on meanwhile, nobody knows any more. `turns`: how many the answer is of, this
+        one and those that began together with it.
         """
         turn = await self._session.scalar(select(Turn).where(Turn.id == turn_id))
         if turn is None:
             return False
+        if turns > 1:
+            together = Turn.id.startswith(millisecond(turn_id)) & (Turn.created_at == turn.created_at)
+            mine = together & (Turn.key_id == turn.key_id) & (Turn.endpoint == turn.endpoint)
+            found = await self._session.scalars(select(Turn.id).where(mine).order_by(Turn.id).with_for_update())
+            return len(found.all()) >= turns
         if turn.conversation_id is None or turn.status == TurnStatus.RUNNING:
             # What answers while its turn runs says that it has begun.
             return True

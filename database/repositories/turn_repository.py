@@ -1,10 +1,9 @@
 """Queries on turns; what a turn itself writes is in `turn_statements`."""
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.models import Turn, TurnStatus, TurnText
-from database.repositories.recorded_answers import RecordedAnswers
 
 
 class TurnRepository:
@@ -38,13 +37,3 @@ class TurnRepository:
         )
         found = (await self._session.execute(statement)).first()
         return None if found is None else (found[0], found[1])
-
-    async def delete(self, turn_id: str) -> bool:
-        """Erase with its text and items, unless it runs; whether there was one."""
-        ended = (Turn.id == turn_id, Turn.status != TurnStatus.RUNNING)
-        found = (await self._session.execute(select(Turn.conversation_id).where(*ended))).first()
-        if found is None:
-            return False
-        await RecordedAnswers(self._session).forget(found, [turn_id] if found[0] is None else [])
-        deleted = await self._session.execute(delete(Turn).where(*ended).returning(Turn.id))
-        return deleted.first() is not None

@@ -81,3 +81,16 @@ async def test_an_answer_to_several_prompts_goes_with_any_of_them(service: Servi
     assert (await _ask(service, body, "/v1/completions")).content == first.content
     assert (await _erase_message(service, hers)).status_code == 200
     assert await _recorded(service) == []
+
+
+async def test_an_answer_to_several_prompts_is_not_recorded_when_one_is_erased_meanwhile(service: Service) -> None:
+    slow = script("word " * 20, rate=100)
+    asking = asyncio.create_task(_ask(service, {"model": "scripted", "prompt": [slow, _SAID]}, "/v1/completions"))
+    ended: list[str] = []
+    while not ended:
+        found = (await service.ours.get("/chat/get/messages/", params={"status": "completed"})).json()["messages"]
+        ended = [entry["message_id"] for entry in found]
+    assert (await _erase_message(service, ended[0])).status_code == 200
+    assert not asking.done()
+    await asking
+    assert await _recorded(service) == []
