@@ -7,7 +7,7 @@ from uuid_utils import uuid7
 
 from database.clock import EPOCH
 
-_MILLISECOND_DIGITS = 12
+MILLISECOND_DIGITS = 12
 
 
 def new_id(at: datetime | None = None) -> str:
@@ -20,10 +20,15 @@ def new_id(at: datetime | None = None) -> str:
 def first_id_at(at: datetime) -> str:
     """The smallest id that a row made at `at` (aware) can have: a bound for scans by id, not an id."""
     milliseconds = max(0, (at - EPOCH) // timedelta(milliseconds=1))
-    return f"{milliseconds:012x}"[-_MILLISECOND_DIGITS:] + "0" * 20
+    return f"{milliseconds:012x}"[-MILLISECOND_DIGITS:] + "0" * 20
+
+
+def millisecond(id_: str) -> str:
+    """What of an id says when it was made: equal for all that were made in the same millisecond, and sorted alike."""
+    return id_[:MILLISECOND_DIGITS]
 
 
 def part_id(of: str, name: str) -> str:
     """The id of the part of that name of what has the id `of`: always the same, and of the same time."""
     random = blake2b(name.encode(), key=of.encode(), digest_size=10).hexdigest()
-    return of[:_MILLISECOND_DIGITS] + random
+    return millisecond(of) + random

@@ -12,6 +12,7 @@ from database.identifier import new_id
 from database.models import Conversation, Item
 from database.repositories.conversation_repository import ConversationFilter, ConversationRepository
 from database.repositories.item_repository import ItemRepository
+from database.repositories.recorded_answers import RecordedAnswers
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.answer_delta import written
@@ -116,9 +117,10 @@ class ConversationService:
             conversation = await _unlocked(session, conversation_id)
             items = ItemRepository(session, conversation_id)
             item = _existing_item(await items.get(item_id))
+            forgotten = await RecordedAnswers(session).forget([conversation_id], [])
             await items.delete(item)
             turns = TurnRepository(session)
-            deleted = +Counter(items=1, idempotency_keys=await turns.forget_recorded(conversation_id))
+            deleted = +Counter(items=1, idempotency_keys=forgotten)
             record(session, by, "item.erased", tenant_id=tenant_id, target_id=item_id, after=dict(deleted))
             if item.turn_id is not None and (text := await turns.text(item.turn_id)) is not None:
                 if item.answer is not None:

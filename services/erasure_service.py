@@ -14,7 +14,6 @@ from database.repositories.conversation_repository import ConversationRepository
 from database.repositories.erasure_preview import Doomed, ErasurePreview
 from database.repositories.erasure_repository import Counts, ErasureRepository
 from database.repositories.tenant_repository import TenantRepository
-from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.audit_service import Actor, record
 from services.tenant_service import existing
@@ -70,8 +69,9 @@ class ErasureService:
         async def batch(session: AsyncSession) -> Batch:
             nonlocal found
             erasure = ErasureRepository(session, self._batch)
-            await _unless_running(erasure, turns, "turn_running")
             deleted = await erasure.conversations(Conversation.user == user) or await erasure.turns(Turn.user == user)
+            # Asked last, when none begins any more in what was deleted, which then comes back.
+            await _unless_running(erasure, turns, "turn_running")
             if not deleted and not found:
                 raise NotFound("Nothing is stored of such a user.", param="user", code="user_not_found")
             found = True
@@ -131,9 +131,7 @@ async def erase_turn(session: AsyncSession, by: Actor, turn: Turn) -> bool:
     deleted = await ErasureRepository(session, 1).turns(Turn.id == turn.id)
     if not deleted:
         return False
-    if turn.conversation_id is not None:
-        deleted["idempotency_keys"] += await TurnRepository(session).forget_recorded(turn.conversation_id)
-    record(session, by, "turn.erased", tenant_id=turn.tenant_id, target_id=turn.id, after=dict(+deleted))
+    record(session, by, "turn.erased", tenant_id=turn.tenant_id, target_id=turn.id, after=dict(deleted))
     return True
 
 

@@ -1,8 +1,8 @@
 """Who answers a request under an idempotency key, and the answer once it is stored; decided by the database."""
 
 import asyncio
+import json
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,14 +10,15 @@ from sqlalchemy.exc import IntegrityError
 
 from app.common.errors import Conflict
 from database.clock import now
+from database.driver import Rows
 from database.identifier import new_id
-from database.models import IdempotencyKey
 from database.repositories.idempotency_repository import IdempotencyRepository
+from database.repositories.idempotency_statements import CLAIM, READ
+from database.repositories.recorded_answers import RecordedAnswers
 from database.session import Database
 from services.recording import AnswerHead, Recording
 
 KEPT = timedelta(hours=24)
-_TRIES = 3
 # Numbers of the moment, which say nothing any more when the answer is given again.
 _PASSING = ("x-ratelimit-", "retry-after")
 
@@ -70,11 +71,26 @@ class IdempotencyClaims:
 
     async def claim(self, tenant_id: str, key: str, fingerprint: str) -> Claim:
         """Claim a request, unless somebody else has; that one is told that its answer is waited for."""
-        for _ in range(_TRIES - 1):
-            # Somebody else may insert the key at the same moment; then it is there.
-            with suppress(IntegrityError):
-                return await self._claim(tenant_id, key, fingerprint)
-        return await self._claim(tenant_id, key, fingerprint)
+        at, attempt = now(), new_id()
+        given = {
+            "key": key,
+            "fingerprint": fingerprint,
+            "attempt": attempt,
+            "owner": self._owner,
+            "created_at": at,
+            "expires_at": at + self._lease,
+            "kept_since": at - KEPT,
+        }
+        rows: Rows = []
+        # Whoever has answered may be forgotten between the two.
+        while not rows:
+            rows = await self._database.run_prepared(tenant_id, given, CLAIM)
+            rows = rows or await self._database.run_prepared(tenant_id, given, READ)
+        found, by, status, headers, body = rows[0]
+        answer = None
+        if status is not None:
+            answer = StoredAnswer(AnswerHead(status, [(name, value) for name, value in json.loads(headers)]), body)
+        return Claim(tenant_id=tenant_id, key=key, fingerprint=found, attempt=by, is_ours=by == attempt, answer=answer)
 
     async def renew(self, claim: Claim) -> datetime | None:
         """Give a sign of life; when somebody last waited for the answer elsewhere."""
@@ -86,7 +102,7 @@ class IdempotencyClaims:
             return row.heard_at
 
     async def store(self, claim: Claim, recording: Recording, body: bytes, *, keeps_text: bool) -> None:
-        """Store the answer, unless somebody else gives it by now or its turn has been erased."""
+        """Store the answer, unless somebody else gives it by now, or something that it repeats was erased."""
         head = recording.known_head
         if head is None:
             raise AssertionError("an answer has a head")
@@ -94,8 +110,11 @@ class IdempotencyClaims:
         try:
             async with self._database.begin(claim.tenant_id) as session:
                 row = await IdempotencyRepository(session).attempted(claim.key, claim.attempt)
-                if row is not None:
-                    row.status, row.turn_id, row.body = head.status, recording.turn_id, packed
+                turn_id = recording.turn_id
+                if turn_id is not None and not await RecordedAnswers(session).may_be_kept(turn_id, recording.turns):
+                    await IdempotencyRepository(session).forget(claim.key, claim.attempt)
+                elif row is not None:
+                    row.status, row.turn_id, row.body = head.status, turn_id, packed
                     row.headers = [[name, value] for name, value in head.headers if not name.startswith(_PASSING)]
         except IntegrityError:
             await self.forget(claim)
@@ -104,44 +123,3 @@ class IdempotencyClaims:
         """Let the request be as if it had never been sent."""
         async with self._database.begin(claim.tenant_id) as session:
             await IdempotencyRepository(session).forget(claim.key, claim.attempt)
-
-    async def _claim(self, tenant_id: str, key: str, fingerprint: str) -> Claim:
-        at, attempt = now(), new_id()
-        async with self._database.begin(tenant_id) as session:
-            keys = IdempotencyRepository(session)
-            row = await keys.lock(key)
-            is_ours = row is None or self._is_void(row, at)
-            if row is None:
-                row = IdempotencyKey(key=key)
-                self._take(row, fingerprint, attempt, at)
-                await keys.add(row)
-            elif is_ours:
-                self._take(row, fingerprint, attempt, at)
-            elif row.status is None:
-                row.heard_at = at
-            return Claim(
-                tenant_id=tenant_id,
-                key=key,
-                fingerprint=row.fingerprint,
-                attempt=row.attempt,
-                is_ours=is_ours,
-                answer=_answer(row),
-            )
-
-    def _is_void(self, row: IdempotencyKey, at: datetime) -> bool:
-        if row.status is not None:
-            return row.created_at < at - KEPT
-        # Of one key this instance has one recording, and that one asks: an attempt of its own is from a former life.
-        return row.expires_at < at or row.owner == self._owner
-
-    def _take(self, row: IdempotencyKey, fingerprint: str, attempt: str, at: datetime) -> None:
-        row.fingerprint, row.attempt, row.owner = fingerprint, attempt, self._owner
-        row.created_at, row.expires_at = at, at + self._lease
-        row.heard_at = row.status = row.headers = row.body = row.turn_id = None
-
-
-def _answer(row: IdempotencyKey) -> StoredAnswer | None:
-    if row.status is None:
-        return None
-    headers = [(name, value) for name, value in row.headers or []]
-    return StoredAnswer(AnswerHead(row.status, headers), row.body)

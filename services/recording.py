@@ -21,13 +21,15 @@ class Recording:
 
     Attributes:
         fingerprint: of the request that is answered.
-        turn_id: the turn that the answer is about, once there is one.
+        turn_id: the turn that the answer is about, once there is one; the first of them.
+        turns: how many the answer is about, which began together.
         is_broken: whether the answer says that it failed: then nobody wants it again.
         is_replayed: whether it was made for an earlier request.
     """
 
     fingerprint: str
     turn_id: str | None = None
+    turns: int = 1
     is_broken: bool = False
     is_replayed: bool = False
     _head: AnswerHead | None = None

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from app.common.errors import Conflict, NotFound
 from database.models import Item, Turn, TurnStatus
 from database.repositories.response_repository import ResponseRepository
+from database.repositories.response_statements import item_parameters, read_items
 from database.session import Database
 from services.audit_service import Actor
 from services.erasure_service import erase_turn
 from services.principal import Principal
-from services.said_item import ItemType, SaidItem
+from services.said_item import SaidItem
 
 ENDPOINT = "/v1/responses"
 
@@ -69,14 +69,12 @@ class ResponseService:
         """Those of these items that are stored."""
         if not ids:
             return {}
-        async with self._database.begin(principal.tenant_id) as session:
-            found = await ResponseRepository(session, ENDPOINT).items(ids)
-        return {item.id: _said(item) for item in found}
-
-
-def _said(item: Item) -> SaidItem:
-    kind = cast("ItemType", item.type)
-    return SaidItem(type=kind, role=item.role, text=item.text, name=item.name, call_id=item.call_id)
+        given = item_parameters(ids)
+        found = await self._database.run_prepared(principal.tenant_id, given, read_items(len(given)))
+        return {
+            item_id: SaidItem(type=type_, role=role, text=text, name=name, call_id=call_id)
+            for item_id, type_, role, text, name, call_id in found
+        }
 
 
 def _existing(turn: Turn | None) -> Turn:

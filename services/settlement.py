@@ -72,7 +72,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
             "key_id": self.key_id,
             "limit_subject": self.limit_subject or self.key_id,
             "model": self.model,
-            "length": self.first + len(self.items),
+            "said_items": len(self.items),
         }
 
     def item_rows(self) -> list[dict[str, Any]]:

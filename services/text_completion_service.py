@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from msgspec.structs import replace
 
@@ -83,7 +84,9 @@ class TextCompletionService:
         # Many prompts, or a long one, take long enough to be felt by everybody else's streams.
         prompts = await asyncio.to_thread(lambda: [self._read(codec, request, each) for each in request.prompts])
         self._check_room(request, prompts)
-        plans = [self._plan(principal, request, codec, prompt) for prompt in prompts]
+        # At the same time: nothing else in the rows says that they belong together.
+        at = now()
+        plans = [self._plan(principal, request, codec, prompt, at) for prompt in prompts]
         if len(plans) == 1:
             turns = [await self._runner.start(plans[0])]
         else:
@@ -130,8 +133,9 @@ class TextCompletionService:
             return _Prompt(prompt, ids, spells=False)
         return _Prompt(spelled(codec.tokenizer, ids), ids, spells=True)
 
-    def _plan(self, principal: Principal, request: TextRequest, codec: Codec, prompt: _Prompt) -> TurnPlan:
-        at = now()
+    def _plan(
+        self, principal: Principal, request: TextRequest, codec: Codec, prompt: _Prompt, at: datetime
+    ) -> TurnPlan:
         turn = LiveTurn(
             id=new_id(at), conversation_id=None, created_at=at, prompt_tokens=len(prompt.ids), count=request.n
         )

@@ -120,7 +120,8 @@ class TurnLog:
         """T2. Done again, perhaps because nobody knows whether it was done, it changes nothing.
 
         Raises TurnInterrupted if somebody else ended the turn, because this instance gave no sign of life: it stays
-        interrupted, and what it said and used is added to it.
+        interrupted, and what it said and used is added to it. Or if it is gone: if it was deleted while it ran, limits
+        get back what they were charged.
         """
         given, items = end.values(), end.item_rows()
         together, rest = items[:_AT_ONCE], items[_AT_ONCE:]
@@ -142,6 +143,8 @@ class TurnLog:
     async def _is_settled(self, end: Settlement, given: dict[str, Any]) -> bool:
         """Whether a turn that does not run has ended so; where recovery was faster, its end is completed."""
         rows = await self._database.run_prepared(end.tenant_id, given, turn_statements.HAS_ENDED_SO)
+        if not rows:
+            await self._database.run_prepared(end.tenant_id, given, turn_statements.END_DELETED)
         if not rows or rows[0][0] or not end.usage.completion_tokens:
             return bool(rows and rows[0][0])
         late = given | late_values(end.usage)

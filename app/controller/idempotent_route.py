@@ -57,6 +57,10 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
     caller = await chat_caller(request)
     body = await request.body()
     decoded = _decoded(body)
+    if caller.models is not None and isinstance(decoded, dict):
+        # The answer may have been made for another key of the tenant, which may use more.
+        model = decoded.get("model")
+        (await provided(request)).chat.check_model(caller, model if isinstance(model, str) else None)
     request.state.begun()
     keyed = KeyedRequest(
         tenant_id=caller.tenant_id,
@@ -98,6 +102,7 @@ class _Recorder:
         else:
             self.last = message.get("body", b"")
             self._recording.turn_id = self._state.get("turn_id")
+            self._recording.turns = self._state.get("turns", 1)
             self._recording.is_broken = self._status >= 400 or "is_broken" in self._state
 
 

@@ -24,7 +24,9 @@ async def create_text_completion(
     body: TextCompletionRequest, request: Request, caller: ChatCaller, texts: Texts
 ) -> Response:
     """Go on with texts as they are, without a chat template; whole, or streamed with `stream: true`."""
-    started = await texts.start(caller, text_request(body))
+    asked = text_request(body)
+    request.state.turns = len(asked.prompts)
+    started = await texts.start(caller, asked)
     logprobs = body.logprobs is not None
     if body.stream:
         usage = body.stream_options is not None and bool(body.stream_options.include_usage)

@@ -4,11 +4,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, false, func, or_, select
+from sqlalchemy import ColumnElement, exists, false, func, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from database.identifier import MILLISECOND_DIGITS
 from database.models import Conversation, IdempotencyKey, Item, Turn, TurnStatus
 from database.repositories.erasure_repository import Counts, children, of_tenants
+from database.repositories.recorded_answers import began_with, of_conversations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +36,17 @@ class ErasurePreview:
         turns = select(Turn.id).where(
             or_(_or_none(doomed.turns), Turn.conversation_id.in_(conversations)), Turn.status != TurnStatus.RUNNING
         )
+        touched = union_all(
+            select(Turn.conversation_id).where(Turn.id.in_(turns)),
+            select(Item.conversation_id).where(_or_none(doomed.items)),
+        )
+        alone = select(func.substr(Turn.id, 1, MILLISECOND_DIGITS)).where(Turn.conversation_id.is_(None))
+        together = alone.where(Turn.id.in_(turns))
         conditions: dict[Any, ColumnElement[bool]] = {
             Conversation: Conversation.id.in_(conversations),
             Turn: Turn.id.in_(turns),
             Item: or_(_or_none(doomed.items), Item.conversation_id.in_(conversations)),
-            IdempotencyKey: _or_none(doomed.idempotency_keys),
+            IdempotencyKey: or_(_or_none(doomed.idempotency_keys), of_conversations(touched), began_with(together)),
         }
         for child, column in children(Turn):
             conditions[child] = or_(conditions.get(child, false()), column.in_(turns))

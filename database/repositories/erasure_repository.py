@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from database.models import Base, Conversation, IdempotencyKey, Item, Tenant, Turn, TurnStatus
+from database.repositories.recorded_answers import RecordedAnswers
 
 Counts = Counter[str]
 
@@ -29,22 +30,43 @@ class ErasureRepository:
 
     async def turns(self, condition: ColumnElement[bool]) -> Counts:
         """The oldest ended turns that meet it, with all that belongs to them."""
-        found = select(Turn.id).where(condition, Turn.status != TurnStatus.RUNNING).order_by(Turn.id)
-        # Locked in order: replicas that purge at once wait for each other instead of deadlocking.
-        ids = list(await self._session.scalars(found.limit(self._batch).with_for_update()))
+        turns, forgotten = await self._locked(condition)
+        ids = list(turns)
         if not ids:
             return Counter()
-        counts: Counts = Counter()
+        alone = [one for one in ids if turns[one] is None]
+        forgotten += await RecordedAnswers(self._session).forget([], alone)
+        counts = Counter({IdempotencyKey.__tablename__: forgotten})
         for child, column in children(Turn):
-            counts[child.__tablename__] = await self._rows(delete(child).where(column.in_(ids)))
+            counts[child.__tablename__] += await self._rows(delete(child).where(column.in_(ids)))
         counts[Turn.__tablename__] = await self._rows(delete(Turn).where(Turn.id.in_(ids)))
         return +counts
 
+    async def _locked(self, condition: ColumnElement[bool]) -> tuple[dict[str, str | None], int]:
+        """The oldest ended turns that meet it, each with its conversation, and how many answers of these are forgotten.
+
+        Locked in order, conversations first, as by whatever else locks both: replicas that purge at once wait for each
+        other instead of deadlocking.
+        """
+        ended = Turn.status != TurnStatus.RUNNING
+        found = select(Turn.id, Turn.conversation_id).where(condition, ended).order_by(Turn.id).limit(self._batch)
+        forgotten = 0
+        while turns := {row.id: row.conversation_id for row in await self._session.execute(found)}:
+            forgotten += await RecordedAnswers(self._session).forget(turns.values(), [])
+            locked = select(Turn.id).where(Turn.id.in_(turns)).order_by(Turn.id).with_for_update()
+            if ids := list(await self._session.scalars(locked)):
+                return {one: turns[one] for one in ids}, forgotten
+        return {}, forgotten
+
     async def items(self, condition: ColumnElement[bool]) -> Counts:
         """The oldest items that meet it."""
-        found = select(Item.id).where(condition).order_by(Item.id).limit(self._batch)
-        ids = list(await self._session.scalars(found.with_for_update()))
-        return +Counter({Item.__tablename__: await self._rows(delete(Item).where(Item.id.in_(ids)))})
+        found = select(Item.id, Item.conversation_id).where(condition).order_by(Item.id).limit(self._batch)
+        items = (await self._session.execute(found)).all()
+        forgotten = await RecordedAnswers(self._session).forget((conversation_id for _, conversation_id in items), [])
+        locked = select(Item.id).where(Item.id.in_([one for one, _ in items])).order_by(Item.id).with_for_update()
+        ids = list(await self._session.scalars(locked))
+        deleted = await self._rows(delete(Item).where(Item.id.in_(ids)))
+        return +Counter({Item.__tablename__: deleted, IdempotencyKey.__tablename__: forgotten})
 
     async def idempotency_keys(self, condition: ColumnElement[bool]) -> Counts:
         """The keys of requests that meet it."""
@@ -55,9 +77,7 @@ class ErasureRepository:
 
     async def conversations(self, condition: ColumnElement[bool]) -> Counts:
         """The oldest conversations that meet it and have no running turn; of long ones first only turns, then items."""
-        running = select(Turn.id).where(Turn.conversation_id == Conversation.id, Turn.status == TurnStatus.RUNNING)
-        found = select(Conversation.id).where(condition, ~exists(running)).order_by(Conversation.id)
-        ids = list(await self._session.scalars(found.limit(self._batch).with_for_update()))
+        ids = await self._idle(condition)
         if not ids:
             return Counter()
         counts = await self.turns(Turn.conversation_id.in_(ids))
@@ -68,6 +88,18 @@ class ErasureRepository:
                 deleted = await self._rows(delete(Conversation).where(Conversation.id.in_(ids)))
                 counts += Counter({Conversation.__tablename__: deleted})
         return counts
+
+    async def _idle(self, condition: ColumnElement[bool]) -> list[str]:
+        """The oldest conversations that meet it and have no running turn; none begins in them any more."""
+        running = select(Turn.id).where(Turn.conversation_id == Conversation.id, Turn.status == TurnStatus.RUNNING)
+        found = select(Conversation.id).where(condition, ~exists(running)).order_by(Conversation.id)
+        while locked := list(await self._session.scalars(found.limit(self._batch).with_for_update())):
+            # Asked again: a statement that waited for a turn to begin does not see it, and it would be deleted along.
+            runs = Turn.conversation_id.in_(locked) & (Turn.status == TurnStatus.RUNNING)
+            busy = set(await self._session.scalars(select(Turn.conversation_id).where(runs)))
+            if idle := [one for one in locked if one not in busy]:
+                return idle
+        return []
 
     async def tenant(self, tenant_id: str) -> Counts:
         """Rows of the first table, in an order that leaves no reference behind, that still holds any of the tenant."""

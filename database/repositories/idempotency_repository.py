@@ -1,4 +1,4 @@
-"""Queries on idempotency keys."""
+"""Queries on idempotency keys; how one is claimed is in `idempotency_statements`."""
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,16 +11,6 @@ class IdempotencyRepository:
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
-
-    async def lock(self, key: str) -> IdempotencyKey | None:
-        """The request under this key, changed by nobody else until the transaction ends."""
-        statement = select(IdempotencyKey).where(IdempotencyKey.key == key).with_for_update()
-        return await self._session.scalar(statement)
-
-    async def add(self, row: IdempotencyKey) -> None:
-        """Insert at once. Raises IntegrityError if the key is there already."""
-        self._session.add(row)
-        await self._session.flush()
 
     async def attempted(self, key: str, attempt: str) -> IdempotencyKey | None:
         """The request under this key, if nobody else has begun to answer it."""

@@ -34,7 +34,3 @@ class ResponseRepository:
             statement = statement.where(Item.position < begun if newest_first else Item.position > begun)
         order = Item.position.desc() if newest_first else Item.position
         return (await self._session.scalars(statement.order_by(order).limit(limit))).all()
-
-    async def items(self, ids: Sequence[str]) -> Sequence[Item]:
-        """Those of these items that are there, whatever they belong to."""
-        return (await self._session.scalars(select(Item).where(Item.id.in_(ids)))).all()

@@ -1,5 +1,7 @@
-"""How a turn reads the stored responses that it goes on from."""
+"""How a turn reads the stored responses that it goes on from, and items that it refers to."""
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import and_, literal, select
@@ -37,3 +39,17 @@ READ_RESPONSES = Prepared(
     .outerjoin(_items, and_(_items.c.tenant_id == OWN_TENANT, _items.c.turn_id == _chain.c.id))
     .order_by(_chain.c.back.desc(), _items.c.position)
 )
+
+
+@cache
+def read_items(count: int) -> Prepared:
+    """Of so many items, whose ids are parameters by `item_parameters`, those that are there."""
+    columns = (_items.c.id, _items.c.type, _items.c.role, _items.c.text, _items.c.name, _items.c.call_id)
+    wanted = [given(f"item_{number}", _items.c.id) for number in range(count)]
+    return Prepared(select(*columns).where(_items.c.tenant_id == OWN_TENANT, _items.c.id.in_(wanted)))
+
+
+def item_parameters(ids: Sequence[str]) -> dict[str, str]:
+    """At least one id, the last repeated: so there are few statements, whatever the count."""
+    count = 1 << (len(ids) - 1).bit_length()
+    return {f"item_{number}": ids[min(number, len(ids) - 1)] for number in range(count)}

@@ -1,10 +1,9 @@
 """Queries on turns; what a turn itself writes is in `turn_statements`."""
 
-from sqlalchemy import delete, exists, select
-from sqlalchemy.engine import CursorResult
+from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from database.models import IdempotencyKey, Turn, TurnStatus, TurnText
+from database.models import Turn, TurnStatus, TurnText
 
 
 class TurnRepository:
@@ -37,10 +36,3 @@ class TurnRepository:
         )
         found = (await self._session.execute(statement)).first()
         return None if found is None else (found[0], found[1])
-
-    async def forget_recorded(self, conversation_id: str) -> int:
-        """Erase the answers recorded under idempotency keys, since later ones repeat what was said before; how many."""
-        turns = select(Turn.id).where(Turn.conversation_id == conversation_id)
-        result = await self._session.execute(delete(IdempotencyKey).where(IdempotencyKey.turn_id.in_(turns)))
-        assert isinstance(result, CursorResult)  # noqa: S101 - what a DELETE returns
-        return result.rowcount

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, and_, case, delete, func, insert, select, update
+from sqlalchemy import Select, and_, case, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from database.models import Conversation, Item, Lease, Turn, TurnStatus, TurnText
@@ -122,7 +122,8 @@ def _still(mine: Select[Any]) -> Select[Any]:
 
 _ending = update(_turns).where(*_own_turn).values({name: given(name, _turns.c[name]) for name in _ENDED})
 _RELEASE = delete(_leases).where(_leases.c.turn_id == given("turn_id", _leases.c.turn_id))
-_GROWN = given("length", _conversations.c.length)
+# Relative to what it is: what was erased while the turn ran has left a gap.
+_GROWN = _conversations.c.length + given("said_items", _conversations.c.length)
 # The only row says whether the turn still ran; if not, nothing is done.
 INTERRUPT = Prepared(_RELEASE, _ending, *SETTLE, guard=_still(_mine))
 REMEMBER = Prepared(_REMEMBER)
@@ -141,6 +142,14 @@ _interrupted = (
     .where(*_own_turn, LIMITS_LOCKED)
     .with_for_update()
 )
+_deleted = (
+    select((_leases.c.tenant_id == OWN_TENANT).label("runs"))
+    .where(_leases.c.turn_id == given("turn_id", _leases.c.turn_id))
+    .where(~exists(select(_turns.c.id).where(*_own_turn)), LIMITS_LOCKED)
+    .with_for_update()
+)
+# What a turn that was deleted while it ran gives back, once: whatever ends a turn takes its lease along.
+END_DELETED = Prepared(_RELEASE, *SETTLE, guard=_still(_deleted))
 _LATE = ("cached_tokens", "completion_tokens", "first_token_at")
 # What an interrupted turn had said, once. Its end stays what it was.
 COMPLETE_INTERRUPTED = Prepared(

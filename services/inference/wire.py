@@ -122,10 +122,7 @@ class Inbox(Generic[_Message]):
         while True:
             self._wanted = _LENGTH.size
             if len(received) - at >= _LENGTH.size:
-                (length,) = _LENGTH.unpack_from(received, at)
-                if length > LARGEST_FRAME:
-                    raise WireError(f"a frame of {length} bytes")
-                self._wanted += length
+                self._wanted += _length(received, at)
             if len(received) - at < self._wanted:
                 break
             yield _decoded(self._decoder, view[at + _LENGTH.size : at + self._wanted])
@@ -145,13 +142,17 @@ async def receive_from_server(reader: asyncio.StreamReader) -> ToClient:
 
 async def _receive(reader: asyncio.StreamReader, decoder: Decoder[_Message]) -> _Message:
     try:
-        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-        if length > LARGEST_FRAME:
-            raise WireError(f"a frame of {length} bytes")
-        payload = await reader.readexactly(length)
+        payload = await reader.readexactly(_length(await reader.readexactly(_LENGTH.size)))
     except (asyncio.IncompleteReadError, OSError) as error:
         raise WireError(str(error)) from error
     return _decoded(decoder, payload)
+
+
+def _length(received: bytes | bytearray, at: int = 0) -> int:
+    (length,) = _LENGTH.unpack_from(received, at)
+    if length > LARGEST_FRAME:
+        raise WireError(f"a frame of {length} bytes")
+    return int(length)
 
 
 def _decoded(decoder: Decoder[_Message], payload: bytes | memoryview) -> _Message:

@@ -159,15 +159,16 @@ async def test_an_answer_of_known_length_is_the_same_to_http_1_0(service: Servic
         assert await reader.read() == b""
 
 
+@pytest.mark.parametrize("more", ["", "Idempotency-Key: a-key\r\n"])
 async def test_a_stream_to_http_1_0_that_fails_within_is_cut_and_not_ended(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: Service, monkeypatch: pytest.MonkeyPatch, more: str
 ) -> None:
     def fail(_events: ChatEvents, _event: TurnEvent) -> bytes:
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(ChatEvents, "__call__", fail)
     with pytest.raises(ConnectionResetError):
-        await answered(service, streaming(service, "hello", "1.0"))
+        await answered(service, streaming(service, "hello", "1.0", more))
 
 
 async def test_a_stream_to_who_wants_no_more_is_whole_and_then_closed(service: Service) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from database.clock import now
 from database.models import IdempotencyKey
+from services.principal import Scope
 from services.retention_service import RetentionService
 from tests.event_stream import events, text
 from tests.rows import TESTER
@@ -100,6 +101,36 @@ async def test_another_tenants_key_is_another_key(sqlite_service: Service) -> No
     ours = await ask(sqlite_service, {"prompt": "hi"})
     theirs = await sqlite_service.theirs.post(NEW_MESSAGE, json={"prompt": "ho"}, headers={"Idempotency-Key": "a-key"})
     assert (ours.json()["response"], theirs.json()["response"]) == ("You said: hi", "You said: ho")
+
+
+@pytest.mark.parametrize(("path", "body"), ANSWERS, ids=lambda value: str(value)[:40])
+async def test_a_key_gets_no_answer_of_a_model_that_it_may_not_use(
+    sqlite_service: Service, path: str, body: dict[str, Any]
+) -> None:
+    first = await ask(sqlite_service, body, path)
+    for models, status in ((["other"], 404), (["other", "scripted"], first.status_code)):
+        made = await sqlite_service.keys.create(TESTER, sqlite_service.our_id, models=models)
+        again = await ask(sqlite_service, body, path, Authorization=f"Bearer {made.secret}")
+        assert again.status_code == status
+        if status == 404:
+            assert again.json()["error"]["code"] == "model_not_found"
+        else:
+            assert again.content == first.content
+
+
+async def test_a_key_that_may_not_chat_gets_no_recorded_answer(sqlite_service: Service) -> None:
+    await ask(sqlite_service, {"prompt": "hi"})
+    made = await sqlite_service.keys.create(TESTER, sqlite_service.our_id, scopes={Scope.HISTORY_READ})
+    refused = await ask(sqlite_service, {"prompt": "hi"}, Authorization=f"Bearer {made.secret}")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+
+
+async def test_an_answer_outlives_the_rotation_of_its_key(sqlite_service: Service) -> None:
+    made = await sqlite_service.keys.create(TESTER, sqlite_service.our_id)
+    first = await ask(sqlite_service, {"prompt": "hi"}, Authorization=f"Bearer {made.secret}")
+    after = await sqlite_service.keys.rotate(TESTER, sqlite_service.our_id, made.row.id, overlap=timedelta(0))
+    again = await ask(sqlite_service, {"prompt": "hi"}, Authorization=f"Bearer {after.secret}")
+    assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
 
 
 async def test_what_was_refused_or_failed_can_be_asked_again(sqlite_service: Service) -> None:

@@ -10,7 +10,7 @@ from schemas.completion_request_schema import CompletionRequest
 from services.limit_service import Limits, LimitService
 from tests.openai_clients import CHAT, MODEL, WEATHER, asking, async_client, said
 from tests.rows import TESTER
-from tests.service import Service, script
+from tests.service import NEW_MESSAGE, Service, script
 
 
 def _calling(arguments: str) -> dict[str, Any]:
@@ -201,3 +201,32 @@ async def test_the_models_are_those_that_the_key_may_use(service: Service) -> No
             await client.models.retrieve(MODEL)
         with pytest.raises(openai.NotFoundError):
             await client.chat.completions.create(model=MODEL, messages=said("hi"))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (NEW_MESSAGE, {"prompt": "hi"}),
+        (NEW_MESSAGE, {"prompt": "hi", "stream": True}),
+        (NEW_MESSAGE, {"prompt": "hi", "background": True}),
+        (CHAT, {"model": MODEL, "messages": said("hi")}),
+        ("/v1/completions", {"model": MODEL, "prompt": "hi"}),
+        ("/v1/completions", {"model": MODEL, "prompt": ["hi", "ho"], "stream": True}),
+        ("/v1/responses", {"model": MODEL, "input": "hi"}),
+        ("/v1/responses", {"model": MODEL, "input": "hi", "stream": True}),
+        ("/v1/responses", {"model": MODEL, "input": "hi", "background": True}),
+        ("/v1/responses/input_tokens", {"model": MODEL, "input": "hi"}),
+        ("/v1/tokenize", {"prompt": "hi"}),
+        ("/v1/tokenize", {"model": MODEL, "messages": said("hi")}),
+        ("/v1/detokenize", {"tokens": [1]}),
+        ("/v1/detokenize", {"model": MODEL, "tokens": [1]}),
+    ],
+)
+async def test_a_key_for_other_models_is_told_that_there_is_none(
+    sqlite_service: Service, path: str, body: dict[str, Any]
+) -> None:
+    assert (await sqlite_service.ours.post(path, json=body)).status_code in {200, 202}
+    made = await sqlite_service.keys.create(TESTER, sqlite_service.our_id, models=["other"])
+    headers = {"Authorization": f"Bearer {made.secret}"}
+    refused = await sqlite_service.ours.post(path, json=body, headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")

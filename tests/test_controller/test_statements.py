@@ -1,61 +1,148 @@
 """How often a turn asks the database before its engine begins."""
 
-from collections.abc import Iterator, Mapping
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from asyncpg.protocol.protocol import Protocol
 
-from database.driver import PostgresTransaction, Rows
-from database.prepared import Prepared
+from app.controller.idempotent_route import IdempotentRoute
+from app.main import _CONTROLLERS
 from services.inference.engine import GenerationRequest
-from tests.service import NEW_MESSAGE, running_service, script
+from services.inference.scripted import ScriptedCore
+from tests.rows import TESTER
+from tests.service import NEW_MESSAGE, Service, client, running_service, script
 
-_MOST = 5
+# What begins and ends transactions, and what gives a connection to a tenant.
+_AROUND = re.compile(r"(BEGIN|COMMIT|ROLLBACK|SET)\b")
+_SAY = script("hi")
+# All of them begin before one ends.
+_SLOW = script("hi", pause=0.5)
+_MESSAGES = [{"role": "user", "content": _SAY}]
+# The heaviest requests of each route, and how many statements come at the most: the check of the key and the note of
+# its use, which is due once a minute, included.
+REQUESTS: list[tuple[str, dict[str, Any], int]] = [
+    (NEW_MESSAGE, {"prompt": _SAY}, 3),
+    (NEW_MESSAGE, {"prompt": _SAY, "background": True}, 3),
+    (NEW_MESSAGE, {"prompt": _SAY, "history": [{"role": "user", "content": "hello"}]}, 4),
+    (NEW_MESSAGE, {"prompt": _SAY, "conversation_id": "{chat}"}, 5),
+    ("/v1/chat/completions", {"model": "scripted", "messages": _MESSAGES, "store": True, "metadata": {"a": "b"}}, 3),
+    ("/v1/completions", {"model": "scripted", "prompt": [_SLOW] * 8}, 4),
+    ("/v1/responses", {"model": "scripted", "input": _SAY, "background": True}, 3),
+    ("/v1/responses", {"model": "scripted", "input": _SAY, "previous_response_id": "{response}"}, 4),
+    (
+        "/v1/responses",
+        {
+            "model": "scripted",
+            "input": [*_MESSAGES, {"type": "item_reference", "id": "{item}"}],
+            "previous_response_id": "{response}",
+        },
+        5,
+    ),
+    (
+        "/v1/responses",
+        {
+            "model": "scripted",
+            "input": [*_MESSAGES, {"type": "item_reference", "id": "{item}"}],
+            "conversation": "{conversation}",
+        },
+        6,
+    ),
+]
 
 
 @pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Every statement, by the session or on the driver; not what begins and ends transactions."""
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement that PostgreSQL is sent, by whatever part of the service."""
     seen: list[str] = []
-    run = PostgresTransaction.run
 
-    async def noted(self: PostgresTransaction, given: Mapping[str, Any], *groups: Prepared) -> list[Rows]:
-        seen.extend(group.for_postgresql().sql for group in groups)
-        return await run(self, given, *groups)
+    def note(sql: str) -> None:
+        if not _AROUND.match(sql):
+            seen.append(sql)
 
-    def note(_connection: object, _cursor: object, sql: str, *_: object) -> None:
-        seen.append(sql)
+    def patch(name: str) -> None:
+        plain = getattr(Protocol, name)
 
-    monkeypatch.setattr(PostgresTransaction, "run", noted)
-    event.listen(Engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", note)
+        def noted(self: Protocol, *arguments: Any, **named: Any) -> Any:
+            # A text, or a statement that was prepared from one.
+            first = next(iter([*arguments, *named.values()]))
+            note(first if isinstance(first, str) else first.query)
+            return plain(self, *arguments, **named)
+
+        monkeypatch.setattr(Protocol, name, noted)
+
+    for name in ("query", "bind_execute", "bind_execute_many"):
+        patch(name)
+    return seen
 
 
-async def test_at_most_five_statements_come_before_the_engine_authentication_included(
-    postgres_url: str, tmp_path: Path, statements: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def before(monkeypatch: pytest.MonkeyPatch, statements: list[str]) -> list[list[str]]:
+    """For each generation what had been sent when the engine was told to begin."""
+    told: list[list[str]] = []
+    submit = ScriptedCore.submit
+
+    def begin(self: ScriptedCore, request: GenerationRequest) -> None:
+        told.append(list(statements))
+        submit(self, request)
+
+    monkeypatch.setattr(ScriptedCore, "submit", begin)
+    return told
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_few_statements_come_before_the_engine_on_every_route(
+    postgres_url: str, tmp_path: Path, statements: list[str], before: list[list[str]], keyed: bool
 ) -> None:
     async with running_service(postgres_url, tmp_path, lease_seconds=3600) as service:
-        core = service.engine_server._core
-        assert core is not None
-        submit = core.submit
-        before: list[int] = []
+        names = await _names(service)
+        for path, body, most in REQUESTS:
+            # The first time, connections are made and statements prepared.
+            for _ in range(2):
+                made = await service.keys.create(TESTER, service.our_id)
+                headers = {"Idempotency-Key": made.row.id} if keyed else {}
+                async with client(service.url, made.secret) as caller:
+                    statements.clear()
+                    before.clear()
+                    answer = await caller.post(path, json=_filled(body, names), headers=headers)
+                assert answer.status_code in {200, 202}, answer.text
+                # What it writes at its end is not the next one's.
+                while (await service.ours.get("/chat/get/messages/", params={"status": "running"})).json()["messages"]:
+                    pass
+            counts = [len(sent) for sent in before]
+            # All of them, not fewer: whoever brings a route down says so here.
+            assert max(counts) == most + keyed, (path, body, before)
 
-        def begin(request: GenerationRequest) -> None:
-            before.append(len(statements))
-            submit(request)
 
-        monkeypatch.setattr(core, "submit", begin)
-        statements.clear()
-        history = [{"role": "user", "content": "hello"}]
-        statements.clear()
-        first = (await service.ours.post(NEW_MESSAGE, json={"prompt": script("hi"), "history": history})).json()
-        for more in ({}, {"conversation_id": first["conversation_id"]}):
-            statements.clear()
-            answer = await service.ours.post(NEW_MESSAGE, json={"prompt": script("hi"), **more})
-            assert answer.status_code == 200
-        assert len(before) == 3
-        assert max(before) <= _MOST, statements
+def test_every_route_that_asks_the_model_is_counted() -> None:
+    asking = {
+        route.path.rstrip("/")
+        for controller in _CONTROLLERS
+        for route in controller.router.routes
+        if isinstance(route, IdempotentRoute)
+    }
+    # Which begins no turn.
+    asking.remove("/v1/responses/input_tokens")
+    assert {path.rstrip("/") for path, _, _ in REQUESTS} == asking
+
+
+async def _names(service: Service) -> dict[str, str]:
+    said = {"items": [{"role": "user", "content": "hello"}]}
+    conversation = (await service.ours.post("/v1/conversations", json=said)).json()["id"]
+    items = (await service.ours.get(f"/v1/conversations/{conversation}/items")).json()["data"]
+    first = (await service.ours.post("/v1/responses", json={"model": "scripted", "input": _SAY})).json()
+    return {
+        "{conversation}": conversation,
+        "{chat}": conversation.removeprefix("conv_"),
+        "{response}": first["id"],
+        "{item}": items[0]["id"],
+    }
+
+
+def _filled(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _filled(one, names) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_filled(one, names) for one in value]
+    return names.get(value, value) if isinstance(value, str) else value

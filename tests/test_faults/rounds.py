@@ -10,6 +10,11 @@ from tests.test_faults.ledger import audited, settled
 from tests.test_faults.load import Load
 
 _MANY_TURNS, _FEW_TURNS = 12, 5
+# After so many seconds nothing may run any longer. A lease, and the time between two looks for expired ones.
+_LEASE_SECONDS = 30.0 + 10.0
+SETTLED_AFTER_A_KILL = _LEASE_SECONDS + 5.0
+# A statement that nobody answers comes first.
+SETTLED_AFTER_A_CUT = _LEASE_SECONDS + 20.0
 
 
 async def survive(

@@ -13,10 +13,7 @@ from tests.test_faults.callers import make_callers
 from tests.test_faults.conftest import KillableDatabase, Tell
 from tests.test_faults.killable_service import ON_POSTGRES, ON_SQLITE, KillableService, Victim, started
 from tests.test_faults.load import Load
-from tests.test_faults.rounds import conclude, survive
-
-# A lease, and the time between two looks for expired ones: nothing that died may run any longer.
-_RECOVERED_SECONDS = 30.0 + 10.0 + 5.0
+from tests.test_faults.rounds import SETTLED_AFTER_A_KILL, conclude, survive
 
 
 async def kill(
@@ -27,7 +24,7 @@ async def kill(
     for number, victim in enumerate(victims, 1):
         await service.wait_until_ready()
         fault = partial(service.survive, victim, chance)
-        tell(f"round {number}, {victim}: {await survive(url, load, fault, chance, settles=_RECOVERED_SECONDS)}")
+        tell(f"round {number}, {victim}: {await survive(url, load, fault, chance, settles=SETTLED_AFTER_A_KILL)}")
     tell(f"kills: {dict(Counter(map(str, victims)))}")
     await conclude(url, load, len(victims), tell)
 

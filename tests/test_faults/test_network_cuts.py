@@ -14,10 +14,8 @@ from tests.test_faults.client_proxy import ClientProxy, Network
 from tests.test_faults.conftest import KillableDatabase, Tell
 from tests.test_faults.killable_service import started
 from tests.test_faults.load import Load
-from tests.test_faults.rounds import conclude, survive
+from tests.test_faults.rounds import SETTLED_AFTER_A_CUT, conclude, survive
 
-# A lease, the time between two looks for expired ones, and a statement that nobody answers.
-_RECOVERED_SECONDS = 30.0 + 10.0 + 20.0
 # Of the kills that are asked for: a cut of the network needs no restart, but most of them teach the same.
 _PART = 10
 _LONGEST_FAULT = 3.0
@@ -41,7 +39,7 @@ async def test_nothing_is_lost_between_clients_and_the_service(
             for number in range(rounds):
                 network = [*Network][number % len(Network)]
                 fault = partial(disturb_clients, proxy, network, chance.uniform(0, _LONGEST_FAULT))
-                told = await survive(killable_database.url, load, fault, chance, settles=_RECOVERED_SECONDS)
+                told = await survive(killable_database.url, load, fault, chance, settles=SETTLED_AFTER_A_CUT)
                 tell(f"round {number + 1}, the network to clients {network}: {told}")
         await conclude(killable_database.url, load, rounds, tell)
 
@@ -77,7 +75,7 @@ async def test_nothing_is_lost_between_the_service_and_postgres(
                 mode = modes[number % len(modes)]
                 messages = chance.randrange(20)
                 fault = partial(disturb_postgres, proxy, mode, messages, chance.uniform(0, _LONGEST_FAULT))
-                told = await survive(killable_database.url, load, fault, chance, settles=_RECOVERED_SECONDS)
+                told = await survive(killable_database.url, load, fault, chance, settles=SETTLED_AFTER_A_CUT)
                 tell(f"round {number + 1}, the network to PostgreSQL: {mode}, {told}")
             await conclude(killable_database.url, load, rounds, tell)
 

@@ -16,14 +16,12 @@ from tests.test_faults.callers import make_callers
 from tests.test_faults.conftest import KillableDatabase, Tell
 from tests.test_faults.killable_service import started
 from tests.test_faults.load import Load
-from tests.test_faults.rounds import conclude, survive
+from tests.test_faults.rounds import SETTLED_AFTER_A_CUT, conclude, survive
 
 # What is not to be switched off, where this runs in a network of its own.
 _OUTSIDE = "CHATGLM_TEST_NETWORK"
 _NETWORK = Path("/proc/self/ns/net")
 _OWN_NETWORK = ("unshare", "--net")
-# A lease, the time between two looks for expired ones, and a statement that nobody answers.
-_RECOVERED_SECONDS = 30.0 + 10.0 + 20.0
 _PART = 25
 _LONGEST_FAULT = 6.0
 
@@ -91,7 +89,7 @@ async def _pull(
         for number in range(rounds):
             seconds = chance.uniform(0, _LONGEST_FAULT)
             told = await survive(
-                looked_at, load, partial(_without_network, seconds), chance, settles=_RECOVERED_SECONDS
+                looked_at, load, partial(_without_network, seconds), chance, settles=SETTLED_AFTER_A_CUT
             )
             tell(f"round {number + 1}, no network for {seconds:.1f} s: {told}")
         await conclude(looked_at, load, rounds, tell)

@@ -226,6 +226,19 @@ async def test_a_deleted_turn_is_gone_with_its_text_and_what_it_said(
         await history.delete_turn(TESTER, tenants.ours.tenant_id, first)
 
 
+async def test_a_turn_that_has_read_what_is_deleted_before_it_begins_does_not(
+    database: Database, history: HistoryService, tenants: TwoTenants
+) -> None:
+    conversation_id = await _said(database, tenants.ours)
+    (said,) = await _walk(history, tenants.ours, HistoryFilter(), 10)
+    async with database.begin(tenants.ours.tenant_id) as session:
+        read = (await session.get_one(Conversation, conversation_id)).length
+    await history.delete_turn(TESTER, tenants.ours.tenant_id, said)
+    log = TurnLog(database, owner="0" * 32, lease=timedelta(seconds=30))
+    with pytest.raises(Conflict):
+        await log.open(a_live_turn(conversation_id), an_opening(tenants.ours, seen_length=read))
+
+
 async def test_what_runs_is_not_deleted(database: Database, history: HistoryService, tenants: TwoTenants) -> None:
     conversation = a_conversation()
     turn = a_turn(tenants.ours, conversation_id=conversation.id, status=TurnStatus.RUNNING)

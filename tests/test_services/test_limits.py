@@ -5,14 +5,15 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
-from app.common.errors import Conflict, RateLimited, Unavailable
+from app.common.errors import Conflict, RateLimited, TurnInterrupted, Unavailable
 from database.clock import now
 from database.models import Turn, TurnStatus, Usage
 from database.session import Database
 from services.answer_delta import TextDelta
 from services.limit_service import Limits
+from services.live_turn import LiveTurn
 from services.principal import Principal
 from services.settlement import settlement
 from services.turn_log import TurnLog
@@ -110,6 +111,44 @@ async def test_a_turn_settled_twice_gives_back_once(database: Database, tenants:
     # What it had used is charged all the same.
     assert (row.running, row.month_tokens) == (1, USED + RESERVED)
     await end(log, tenants.ours, other, TurnStatus.COMPLETED)
+
+
+async def test_a_turn_that_was_deleted_while_it_ran_gives_back_once(
+    database: Database, tenants: TwoTenants, log: TurnLog
+) -> None:
+    await limit(database, Limits(tokens_per_month=1000))
+    turn, other = await begin(log, tenants.ours), await begin(log, tenants.ours)
+    await _delete(database, tenants.ours, turn)
+    for ends in (1, 3):
+        # At once, too: the first try may be under way still when it is taken for lost.
+        ended = await asyncio.gather(
+            *(end(log, tenants.ours, turn, TurnStatus.COMPLETED) for _ in range(ends)), return_exceptions=True
+        )
+        assert {type(one) for one in ended} == {TurnInterrupted}
+    row = await limit_row(database, tenants.ours)
+    assert (row.running, row.month_tokens) == (1, USED + RESERVED)
+    async with database.begin(tenants.ours.tenant_id) as session:
+        assert list(await session.scalars(select(Usage.requests))) == [1]
+    await end(log, tenants.ours, other, TurnStatus.COMPLETED)
+
+
+async def test_a_turn_that_was_erased_after_its_end_gives_nothing_back_again(
+    database: Database, tenants: TwoTenants, log: TurnLog
+) -> None:
+    await limit(database, Limits(tokens_per_month=1000))
+    turn, _ = await begin(log, tenants.ours), await begin(log, tenants.ours)
+    assert await log.interrupt(tenants.ours.tenant_id, turn.id)
+    await _delete(database, tenants.ours, turn)
+    before = await limit_row(database, tenants.ours)
+    with pytest.raises(TurnInterrupted):
+        await end(log, tenants.ours, turn, TurnStatus.COMPLETED)
+    row = await limit_row(database, tenants.ours)
+    assert (row.running, row.month_tokens) == (before.running, before.month_tokens) == (1, 5 + RESERVED)
+
+
+async def _delete(database: Database, principal: Principal, turn: LiveTurn) -> None:
+    async with database.begin(principal.tenant_id) as session:
+        await session.execute(delete(Turn).where(Turn.id == turn.id))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, select
 from app.common.errors import Unavailable
 from database.clock import now
 from database.identifier import new_id
-from database.models import Conversation, Item, Turn, TurnStatus
+from database.models import Conversation, IdempotencyKey, Item, Turn, TurnStatus
 from database.repositories.erasure_repository import ErasureRepository
 from database.session import Database
 from services.audit_service import Actor, AuditService
@@ -170,6 +170,30 @@ async def test_what_runs_is_not_purged(database: Database, tenants: TwoTenants, 
     await store(database, tenants.ours, running, a_text(running))
     assert await retention.preview() == await retention.purge(TESTER) != {}
     assert await _left(database, tenants.ours) == ({conversation_id}, {conversation_id}, set())
+
+
+async def test_answers_that_repeat_what_is_purged_are_forgotten_with_it(
+    database: Database, tenants: TwoTenants, retention: RetentionService
+) -> None:
+    await TenantService(database).change(TESTER, tenants.ours.tenant_id, turn_days=7)
+    for brought in (True, False):
+        at = now()
+        old, young = new_id(at - 8 * _DAY), a_turn(tenants.ours, id=new_id(at - _DAY))
+        conversation = a_conversation()
+        young.conversation_id = conversation.id
+        turn = a_turn(tenants.ours, id=old, created_at=at - 8 * _DAY, conversation_id=conversation.id)
+        said = an_item(conversation, id=old) if brought else turn
+        await store(database, tenants.ours, conversation, said, young, _recorded(young, f"repeats-{brought}"))
+    unrelated = a_turn(tenants.ours, id=new_id(now() - _DAY))
+    await store(database, tenants.ours, unrelated, _recorded(unrelated, "says something else"))
+    expected = {"idempotency_keys": 2, "turns": 1, "items": 1}
+    assert await retention.preview() == await retention.purge(TESTER) == expected
+    async with database.begin(tenants.ours.tenant_id) as session:
+        assert list(await session.scalars(select(IdempotencyKey.key))) == ["says something else"]
+
+
+def _recorded(turn: Turn, key: str) -> IdempotencyKey:
+    return an_idempotency_key(key, turn_id=turn.id, status=200, headers=[], body=b"")
 
 
 async def test_replicas_that_purge_at_once_delete_every_row_once(database: Database, tenants: TwoTenants) -> None:
