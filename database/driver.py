@@ -112,9 +112,8 @@ class SqliteTransaction:
 
     async def each(self, given: Sequence[Mapping[str, Any]], statements: Prepared) -> None:
         """See DriverTransaction."""
-        (one,) = statements.for_sqlite()
-        values = [one.values(self._tenant_id, each) for each in given]
-        await self._do(lambda connection: connection.executemany(one.sql, values))
+        calls = [(one.sql, [one.values(self._tenant_id, each) for each in given]) for one in statements.for_sqlite()]
+        await self._do(lambda connection: [connection.executemany(*call) for call in calls])
 
     async def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         begins, self._begun = not self._begun, True

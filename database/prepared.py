@@ -11,6 +11,7 @@ from sqlalchemy import (
     BindParameter,
     Column,
     ColumnElement,
+    CompoundSelect,
     Delete,
     Insert,
     Integer,
@@ -33,7 +34,7 @@ from sqlalchemy.sql.visitors import iterate
 from database.models.base import ID_LENGTH
 from database.tenancy import TENANT, TenantViolation, content_tables, refuse_text
 
-Statement: TypeAlias = Select[Any] | Insert | Update | Delete
+Statement: TypeAlias = Select[Any] | CompoundSelect[Any] | Insert | Update | Delete
 
 _PREFIX = "given_"
 _SESSION_TENANT = "session_tenant"
@@ -82,7 +83,7 @@ class Prepared:
     is done. So what is checked and what is written can be a single statement, without a transaction around it.
     """
 
-    def __init__(self, *statements: Statement, guard: Select[Any] | None = None) -> None:
+    def __init__(self, *statements: Statement, guard: Select[Any] | CompoundSelect[Any] | None = None) -> None:
         """Raises TenantViolation unless each is bound to `OWN_TENANT` wherever it touches content."""
         for statement in (*statements, *([] if guard is None else [guard])):
             _check(statement)

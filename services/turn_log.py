@@ -24,6 +24,7 @@ from services.settlement import Settlement, counted, late_values, uncharged
 from services.turn_end import Usage
 from services.turn_opening import TurnOpening
 
+_MINUTE = COLUMNS.index("minute")
 # Items that are written in the statement of a turn's end: few turns have more.
 _AT_ONCE = 4
 # Ids that a statement names: after a long outage there may be more than a statement takes parameters.
@@ -68,23 +69,23 @@ class TurnLog:
         if turn.conversation_id is None:
             begin = turn_statements.BEGIN_TURN if opening.keeps_text else turn_statements.BEGIN_UNKEPT_TURN
             return _allowed(await self._database.run_prepared(tenant_id, given, begin), given)
-        if opening.seen_length is None and not opening.history:
+        if opening.seen_length is not None:
+            rows = await self._database.run_prepared(tenant_id, given, turn_statements.CONTINUE_CONVERSATION)
+            charged = [row for row in rows if row[_MINUTE] is not None]
+            if not all(row[-1] for row in rows if row[_MINUTE] is None):
+                raise _locked()
+            return _allowed(charged, given)
+        if not opening.history:
             rows = await self._database.run_prepared(tenant_id, given, turn_statements.BEGIN_CONVERSATION)
             return _allowed(rows, given)
         async with self._database.begin_prepared(tenant_id) as transaction:
-            if opening.seen_length is not None:
-                (continued,) = await transaction.run(given, turn_statements.CONTINUE_CONVERSATION)
-                if not (continued and continued[0][0]):
-                    raise _locked()
-                (rows,) = await transaction.run(given, turn_statements.BEGIN_TURN)
-                return _allowed(rows, given)
             (rows,) = await transaction.run(given, turn_statements.BEGIN_CONVERSATION)
             allowed = _allowed(rows, given)
             await transaction.each(_history(turn, opening), turn_statements.ADD_ITEM)
             return allowed
 
     async def open_together(self, turns: Sequence[tuple[LiveTurn, TurnOpening]]) -> None:
-        """T1 of several turns of a tenant, none of them in a conversation: of all or of none.
+        """T1 of several turns of one request, none of them in a conversation: of all or of none.
 
         Raises RateLimited if limits do not allow all of them.
         """
@@ -99,15 +100,13 @@ class TurnLog:
 
     async def _open_together(self, turns: Sequence[tuple[LiveTurn, TurnOpening]]) -> None:
         given = [self._given(turn, opening) for turn, opening in turns]
-        kept = [one for one, (_, opening) in zip(given, turns, strict=True) if opening.keeps_text]
         reserved = sum(one["reserved_tokens"] for one in given)
         together = given[0] | {"reserved_tokens": reserved, "charged_turns": len(given)}
-        async with self._database.begin_prepared(turns[0][1].principal.tenant_id) as transaction:
+        opening = turns[0][1]
+        rows_of_each = turn_statements.ADD_TURN if opening.keeps_text else turn_statements.ADD_UNKEPT_TURN
+        async with self._database.begin_prepared(opening.principal.tenant_id) as transaction:
             # First, though it may be in vain: who sets limits locks the turns before the limits.
-            await transaction.each(given, turn_statements.ADD_TURN)
-            await transaction.each(given, turn_statements.ADD_LEASE)
-            if kept:
-                await transaction.each(kept, turn_statements.ADD_TEXT)
+            await transaction.each(given, rows_of_each)
             (rows,) = await transaction.run(together, turn_statements.CHARGE_TOGETHER)
             left = _allowed(rows, together)
         for turn, _ in turns:
@@ -238,7 +237,7 @@ def _history(turn: LiveTurn, opening: TurnOpening) -> list[dict[str, Any]]:
 
 
 def _allowed(charged: Rows, given: dict[str, Any]) -> Allowance:
-    latest = max((row[COLUMNS.index("minute")] for row in charged), default=0)
+    latest = max((row[_MINUTE] for row in charged), default=0)
     if latest > given["limit_minute"]:
         raise _MinuteIsOver(minute_began(latest))
     return allowance(charged, given["reserved_tokens"], given["reserved_at"], turns=given["charged_turns"])

@@ -4,12 +4,27 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, and_, case, delete, exists, func, insert, select, update
+from sqlalchemy import (
+    CompoundSelect,
+    Select,
+    and_,
+    case,
+    cast,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    null,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from database.models import Conversation, Item, Lease, Turn, TurnStatus, TurnText
 from database.prepared import OWN_TENANT, Prepared, given
-from database.repositories.limit_statements import CHARGE, CHARGEABLE, LIMITS_LOCKED
+from database.repositories.limit_statements import CHARGE, CHARGEABLE, COLUMNS, LIMITS_LOCKED
 from database.repositories.usage_statements import SETTLE
 
 _conversations: Any = Conversation.__table__
@@ -30,6 +45,17 @@ def _conversation(*conditions: Any) -> Any:
     columns = _conversations.c
     return and_(
         columns.tenant_id == OWN_TENANT, columns.id == given("conversation_id", _turns.c.conversation_id), *conditions
+    )
+
+
+def _continuable() -> CompoundSelect[Any]:
+    length = _conversations.c.length
+    is_as_read = select(length == given("seen_length", length)).where(_conversation()).with_for_update()
+    charged = CHARGEABLE.subquery()
+    nothing = (cast(null(), charged.c[name].type).label(name) for name in COLUMNS)
+    # In this order: whatever a turn does locks the limits first, then its conversation.
+    return union_all(
+        select(charged), select(*nothing, func.coalesce(is_as_read.scalar_subquery(), false()).label("ok"))
     )
 
 
@@ -64,21 +90,17 @@ _ITEM = "id conversation_id turn_id position type role text parts name call_id s
 ADD_ITEM = Prepared(insert(_items).values(**_row(_items, _ITEM)))
 # Each is charged to the limits of tenant and key, whose rows come back, and does nothing where they do not allow it.
 BEGIN_CONVERSATION = Prepared(_NEW_CONVERSATION, *_BEGIN, CHARGE, guard=CHARGEABLE)
-# The row says whether the conversation is as long as it was when it was read; there is none if it is gone.
-CONTINUE_CONVERSATION = Prepared(
-    # No row yet, but the lock of its table comes before those of the limits: whoever sets limits takes them in this
-    # order, and the two would block each other.
-    update(_turns)
-    .where(_turns.c.tenant_id == OWN_TENANT, _turns.c.id == given("turn_id", _turns.c.id))
-    .values(status=_turns.c.status),
-    update(_conversations).where(_conversation()).values(used_at=given("created_at", _conversations.c.used_at)),
-    guard=select((_conversations.c.length == given("seen_length", _conversations.c.length)).label("ok"))
-    .where(_conversation(LIMITS_LOCKED))
-    .with_for_update(),
-)
 BEGIN_TURN = Prepared(*_BEGIN, CHARGE, guard=CHARGEABLE)
-# The same for several turns at once, each of whose rows is written by the ones before.
-ADD_TURN, ADD_LEASE, ADD_TEXT = (Prepared(one) for one in _BEGIN)
+# Likewise, in a conversation that was read. A row besides, whose columns of limits are null, says in `ok` whether it is
+# there and as long as it was.
+CONTINUE_CONVERSATION = Prepared(
+    update(_conversations).where(_conversation()).values(used_at=given("created_at", _conversations.c.used_at)),
+    *_BEGIN,
+    CHARGE,
+    guard=_continuable(),
+)
+# The same for several turns at once: the rows of each, then the charge of all.
+ADD_TURN, ADD_UNKEPT_TURN = Prepared(*_BEGIN), Prepared(*_TURN)
 CHARGE_TOGETHER = Prepared(CHARGE, guard=CHARGEABLE)
 # Of which only numbers are kept.
 BEGIN_UNKEPT_TURN = Prepared(*_TURN, CHARGE, guard=CHARGEABLE)

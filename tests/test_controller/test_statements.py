@@ -26,7 +26,7 @@ REQUESTS: list[tuple[str, dict[str, Any], int]] = [
     (NEW_MESSAGE, {"prompt": _SAY}, 3),
     (NEW_MESSAGE, {"prompt": _SAY, "background": True}, 3),
     (NEW_MESSAGE, {"prompt": _SAY, "history": [{"role": "user", "content": "hello"}]}, 4),
-    (NEW_MESSAGE, {"prompt": _SAY, "conversation_id": "{chat}"}, 5),
+    (NEW_MESSAGE, {"prompt": _SAY, "conversation_id": "{chat}"}, 4),
     ("/v1/chat/completions", {"model": "scripted", "messages": _MESSAGES, "store": True, "metadata": {"a": "b"}}, 3),
     ("/v1/completions", {"model": "scripted", "prompt": [_SLOW] * 8}, 4),
     ("/v1/responses", {"model": "scripted", "input": _SAY, "background": True}, 3),
@@ -47,7 +47,7 @@ REQUESTS: list[tuple[str, dict[str, Any], int]] = [
             "input": [*_MESSAGES, {"type": "item_reference", "id": "{item}"}],
             "conversation": "{conversation}",
         },
-        6,
+        5,
     ),
 ]
 

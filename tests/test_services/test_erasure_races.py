@@ -2,19 +2,21 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from app.common.errors import Conflict
 from database.clock import now
-from database.driver import PostgresTransaction
+from database.driver import PostgresTransaction, Rows
 from database.engine import create_engine
 from database.identifier import new_id
 from database.models import Conversation, TurnStatus
+from database.prepared import Prepared
 from database.session import Database
 from services.erasure_service import ErasureService
 from services.limit_service import Limits
@@ -74,7 +76,14 @@ async def beginning(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Async
         await begun.go_on.wait()
         await commit(self)
 
+    async def within(self: Database, tenant_id: str, given: Mapping[str, Any], group: Prepared) -> Rows:
+        # Alone, a statement is committed before anybody could say "wait".
+        async with self.begin_prepared(tenant_id) as transaction:
+            (rows,) = await transaction.run(given, group)
+        return rows
+
     monkeypatch.setattr(PostgresTransaction, "commit", late)
+    monkeypatch.setattr(Database, "run_prepared", within)
     opening = asyncio.create_task(log.open(turn, an_opening(principal, seen_length=0)))
     begun = _Beginning(database, principal, log, turn, opening)
     await written.wait()
