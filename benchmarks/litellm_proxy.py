@@ -65,10 +65,7 @@ def _line(level: int, there: list[Round], direct: list[Round], each_ms: float) -
     errors = {answer.error for one in there + direct for answer in one.answers} - {None}
     if errors:
         raise CannotStart(f"LiteLLM: {errors}")
-    through, behind = (
-        [1000 * (answer.ended - answer.started) for one in rounds for answer in one.answers]
-        for rounds in (there, direct)
-    )
+    through, behind = ([answer.latency_ms for one in rounds for answer in one.answers] for rounds in (there, direct))
     rate = median(len(one.answers) / one.seconds for one in there)
     return (
         f"| {level} | {median(through) - median(behind):.2f} | {median(through):.2f} / "

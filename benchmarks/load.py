@@ -29,12 +29,14 @@ class Question:
         prompt_ids: the same as the service renders it; empty where no engine is driven directly.
         max_tokens: new tokens at the most.
         temperature: 0 takes the most likely token.
+        pause: seconds that the scripted engine takes by this prompt.
     """
 
     prompt: str
     prompt_ids: list[int]
     max_tokens: int
     temperature: float
+    pause: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class Answer:
         started, ended: when it was sent, and when nothing more was to come.
         arrivals: when each piece of the answer came; a piece holds a token or more.
         prompt_tokens, cached_tokens, completion_tokens: usage, as the last event says.
+        pause: seconds of it that the scripted engine did nothing.
         error: why the answer is not whole; None where it is.
     """
 
@@ -54,7 +57,13 @@ class Answer:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    pause: float = 0.0
     error: str | None = None
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds from question to end, but for the pause."""
+        return 1000 * (self.ended - self.started - self.pause)
 
 
 Ask = Callable[[Question], Awaitable[Answer]]
@@ -137,7 +146,11 @@ async def _ask_all(
 
 
 async def _ask_in_turn(ask: Ask, waiting: Iterator[Question]) -> list[Answer]:
-    return [await ask(question) for question in waiting]
+    answers = []
+    for question in waiting:
+        answers.append(await ask(question))
+        answers[-1].pause = question.pause
+    return answers
 
 
 def _cpu_seconds() -> float:
