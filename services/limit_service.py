@@ -77,17 +77,18 @@ class LimitService:
     async def _set(self, by: Actor, tenant_id: str, limits: Limits, subject: str) -> KeptLimits | None:
         async with self._database.begin(tenant_id) as session:
             repository = LimitRepository(session)
-            running = await repository.stop_turns(tenant_id)
-            if running is None:
-                return None
             keys = (await KeyRepository(session).sharing(tenant_id, subject)).get(subject, [])
-            row, before = await repository.get(subject), None
+            row = await repository.get(subject)
+            before = None if row is None else {name: getattr(row, name) for name in asdict(limits)}
             if row is None:
+                # What turns do locks the rows that are there. One that is made has to be made while they do nothing.
+                running = await repository.stop_turns(tenant_id)
+                # Somebody else may have been faster: the next try finds it.
+                if running is None or await repository.get(subject) is not None:
+                    return None
                 row = Limit(subject=subject)
                 await _count(row, repository, running, keys or None)
                 repository.add(row)
-            else:
-                before = {name: getattr(row, name) for name in asdict(limits)}
             for name, value in asdict(limits).items():
                 setattr(row, name, value)
             if before != (after := asdict(limits)):

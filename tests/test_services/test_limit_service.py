@@ -4,9 +4,11 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from app.common.errors import InvalidRequest, NotFound, RateLimited
 from database.clock import now
+from database.engine import create_engine
 from database.identifier import new_id
 from database.models import TurnStatus
 from database.session import Database
@@ -15,9 +17,10 @@ from services.limit_service import Limits, LimitService
 from services.live_turn import LiveTurn
 from services.settlement import settlement
 from services.turn_log import TurnLog
-from tests.conftest import TwoTenants
+from tests.conftest import TwoTenants, make_tenant
 from tests.limited import RESERVED, USED, begin, end, limit, limit_row
 from tests.turns import a_live_turn, an_end, an_opening
+from tests.whole_database import unbound_connection
 
 _LEASE = timedelta(seconds=30)
 
@@ -89,6 +92,18 @@ async def test_limits_set_while_conversations_and_lists_go_on_block_nobody(
 def _alone() -> LiveTurn:
     at = now()
     return LiveTurn(id=new_id(at), conversation_id=None, created_at=at, prompt_tokens=5)
+
+
+async def test_limits_that_are_there_are_changed_without_a_wait_for_other_tenants(postgres_url: str) -> None:
+    database = Database(create_engine(postgres_url))
+    ours = await make_tenant(database, "ours")
+    await limit(database, Limits(turns_at_once=1))
+    async with unbound_connection(database) as connection, asyncio.timeout(5):
+        # As long as a batch of an erasure may take.
+        await connection.execute(text("LOCK TABLE turns IN ROW EXCLUSIVE MODE"))
+        await limit(database, Limits(turns_at_once=2))
+    assert (await limit_row(database, ours)).turns_at_once == 2
+    await database.close()
 
 
 async def test_what_is_no_limit_is_refused(database: Database, tenants: TwoTenants) -> None:
