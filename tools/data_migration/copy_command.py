@@ -67,9 +67,10 @@ def release(source: _From, tenant: _Tenant = None) -> None:
     async def work() -> bool:
         async with opened(source) as side:
             chosen = await _chosen(side, tenant)
-            released = await allow_writes(side.engine, chosen[0].id if tenant else None)
+            only = chosen[0].id if tenant else None
+            released = await allow_writes(side.engine, only)
             if released:
-                await _note(side, "database.release")
+                await _note(side, "database.release", only)
             return released
 
     typer.echo("released" if _run(work()) else "it was not read-only")
@@ -93,7 +94,7 @@ async def _copy(
         sent, copying, reports = await _copied(source, target, wanted, began)
         if release:
             await allow_writes(source.engine, only)
-            await _note(source, "database.release")
+            await _note(source, "database.release", only)
         show([_row(report) for report in reports], as_json=as_json)
         rate = f" ({sent / copying:,.0f} rows/s)" if copying > 0 else ""
         typer.echo(f"{sent} rows in {copying:.1f} s{rate}, {time.monotonic() - began:.1f} s with comparing", err=True)
@@ -144,7 +145,7 @@ async def _running(source: Side, tenant_id: str | None) -> int:
         return await LeaseRepository(session).living(now(), tenant_id)
 
 
-async def _note(side: Side, action: str, tenant_id: str | None = None) -> None:
+async def _note(side: Side, action: str, tenant_id: str | None) -> None:
     async with side.database.begin_global() as session:
         record(session, operator(), action, tenant_id=tenant_id, target_id=None)
 

@@ -12,6 +12,7 @@ from database.engine import create_engine
 from database.models import Base
 from database.portable import portable_type
 from database.role import why_unbound
+from services.audit_service import AuditService
 from services.principal import Principal
 from tests.administration import Command
 from tests.conftest import OWNER, SERVICE, make_tenant
@@ -65,6 +66,9 @@ def test_while_one_tenant_is_copied_the_others_write(run: Command, unlike_urls: 
         on(unlike_urls[0], lambda database: store(database, ours, a_conversation()))
     assert run("release", "--from", unlike_urls[0], "--tenant", "ours").output == "released\n"
     on(unlike_urls[0], lambda database: store(database, ours, a_conversation()))
+    events = on(unlike_urls[0], lambda database: AuditService(database).page(ours.tenant_id, None, 10))
+    done = [event.action for event in events if event.action.startswith("database.")]
+    assert done == ["database.release", "database.copy"]
 
 
 def test_a_dry_run_counts_and_changes_nothing(run: Command, unlike_urls: tuple[str, str]) -> None:
