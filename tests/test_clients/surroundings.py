@@ -59,8 +59,9 @@ async def surroundings(service: Service) -> AsyncIterator[dict[str, str]]:
 async def output_of(*command: str | Path, env: dict[str, str]) -> dict[str, Any]:
     """The JSON that a program prints."""
     pipe = asyncio.subprocess.PIPE
-    # None of this machine's settings, but those by which programs are found.
-    clean = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+    # None of this machine's settings, but those by which programs are found; and where a machine names no language,
+    # Java would take the prompts for ASCII.
+    clean = {"LC_ALL": "C.UTF-8", **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}}
     process = await asyncio.create_subprocess_exec(*command, env=clean | env, stdout=pipe, stderr=pipe)
     stdout, stderr = await process.communicate()
     assert process.returncode == 0, stderr.decode()
