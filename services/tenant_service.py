@@ -117,9 +117,9 @@ class TenantService:
 
 def new_tenant(name: str, at: datetime, **columns: Any) -> Tenant:
     """A tenant, not stored yet."""
-    return Tenant(
-        **{"id": new_id(at), "name": name, "created_at": at, "administers": False, "keeps_content": True} | columns
-    )
+    # The columns' own defaults come with the insert, too late for the audit log.
+    defaults = {"administers": False, "keeps_content": True, "weight": 1.0}
+    return Tenant(**defaults | {"id": new_id(at), "name": name, "created_at": at} | columns)
 
 
 def existing(tenant: Tenant | None) -> Tenant:

@@ -99,10 +99,11 @@ async def test_an_event_says_who_did_what_to_what_and_when(database: Database, a
     tenants = TenantService(database)
     tenant = await tenants.create(by, "before")
     await tenants.change(by, tenant.id, name="after")
-    event = (await audit.page(None, None, 1))[0]
+    event, made = await audit.page(None, None, 2)
     assert (event.actor_type, event.actor_id, event.request_id) == ("api_key", by.id, by.request_id)
     assert (event.action, event.tenant_id, event.target_id) == ("tenant.change", tenant.id, tenant.id)
     assert event.before is not None
+    assert event.before == made.after
     assert event.after == event.before | {"name": "after"}
     assert event.before["name"] == "before"
     assert event.created_at >= tenant.created_at
