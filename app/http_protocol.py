@@ -142,6 +142,10 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             self._part, self._heard = _Part.FIRST_BYTE, True
             super().on_message_complete()
+            if self._answering is self.cycle:
+                # A large body stops the reading, and who has read it does not ask for more: nobody would hear that the
+                # client leaves.
+                self.flow.resume_reading()
 
     def on_response_complete(self) -> None:
         """Wait for the next request; for the rest of this one, which nobody reads, not for long."""

@@ -202,6 +202,24 @@ async def test_who_leaves_with_a_request_behind_a_stream_has_left(service: Servi
     assert await ended(service, "leaving") == "cancelled"
 
 
+@pytest.mark.parametrize("streams", [True, False])
+async def test_who_leaves_after_a_large_body_has_left(
+    service: Service, streams: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose last piece, for which somebody waits, is more than the server reads ahead."""
+    monkeypatch.setattr("uvicorn.protocols.http.httptools_impl.HIGH_WATER_LIMIT", 1000)
+    prompt = script(f"leaving {streams}", repeat=1000, rate=50)
+    body = json.dumps({"prompt": prompt, "stream": streams}).encode() + b" " * 2000
+    asked = f"POST {NEW_MESSAGE} HTTP/1.1\r\nHost: here\r\nx-api-key: {key_of(service)}\r\nExpect: 100-continue\r\n"
+    async with connected(service) as (reader, writer):
+        writer.write(f"{asked}Content-Length: {len(body)}\r\n\r\n".encode())
+        assert (await head(reader)).startswith(b"http/1.1 100")
+        writer.write(body)
+        while not (await service.ours.get("/chat/get/messages/", params={"q": prompt})).json()["messages"]:
+            pass
+    assert await ended(service, prompt) == "cancelled"
+
+
 async def test_what_asks_for_the_head_alone_gets_no_body_and_the_connection_goes_on(service: Service) -> None:
     async with connected(service) as (reader, writer):
         for path in (NEW_MESSAGE, f"/chat/stream/{new_id()}", "/v1/responses", "/healthz"):
