@@ -15,6 +15,10 @@ class Notice(asyncio.Event):
         if self._then is not None:
             self._then()
 
+    def forget(self) -> None:
+        """Call nobody: what was to be called would live as long as this."""
+        self._then = None
+
     def tell(self, then: Callable[[], object]) -> None:
         """Call this, and no longer what was named before, when it is said; now if it has been."""
         self._then = then

@@ -60,6 +60,11 @@ class TurnListener:
             self._is_called = True
             self._loop.call_soon(self._call)
 
+    def rouse(self) -> None:
+        """Wake who waits though nothing was said: that nothing was is still told when it is time."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(True)
+
     def close(self) -> None:
         """Nothing is waited for any more."""
         self._waiter = None

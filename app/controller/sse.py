@@ -81,6 +81,7 @@ class EventStream(Response):
             # The client left while it was written to.
             pass
         finally:
+            scope["state"]["left"].forget()
             if self._timer is not None:
                 self._timer.cancel()
             self._turn.leave()
@@ -135,7 +136,7 @@ class EventStream(Response):
 
         def due() -> None:
             self._is_check_due = True
-            listener.wake()
+            listener.rouse()
 
         self._is_check_due = False
         if self._check is not None:
@@ -185,6 +186,7 @@ async def unless_left(coming: Coroutine[Any, Any, Result], left: Notice) -> Resu
     try:
         await asyncio.wait({ending})
     finally:
+        left.forget()
         if not ending.done():
             ending.cancel()
             await asyncio.wait({ending})

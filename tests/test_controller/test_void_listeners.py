@@ -66,3 +66,14 @@ async def test_who_listens_when_the_key_is_revoked_is_told_and_hears_no_more(
     assert (heard[-1].id, heard[-1].data["error"]["code"]) == (None, "invalid_api_key")
     assert len(text(heard)) < 200
     await sqlite_service.ours.delete(f"/chat/stream/{begun['message_id']}")
+
+
+async def test_who_listens_to_silence_is_asked_for_its_key_and_told_that_the_stream_lives(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.controller.sse._CHECK_SECONDS", 0.02)
+    monkeypatch.setattr("app.controller.sse.KEEP_ALIVE_SECONDS", 0.1)
+    begun = await begin(sqlite_service, script("late", pause=0.7))
+    heard = (await sqlite_service.nobody.get(begun["stream_url"])).text
+    assert heard.count(": keep-alive\n\n") > 2
+    assert text(events(heard)) == "late"
