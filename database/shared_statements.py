@@ -2,8 +2,10 @@
 
 from asyncio import Future, Task, create_task, get_running_loop
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
+from asyncpg import DeadlockDetectedError
 from sqlalchemy.exc import IntegrityError
 
 from database.driver import PostgresTransaction, Rows
@@ -12,6 +14,9 @@ from database.tenant_connections import TenantConnections
 
 # In one transaction: a bound on how long the first of them waits.
 _MOST_SHARED = 64
+# Parameters that name what a turn's statements lock, in the order in which they do.
+_LOCKED = ("limit_subject", "conversation_id", "turn_id")
+_TRIES = 3
 _Waiting: TypeAlias = list[tuple[Mapping[str, Any], Future[Rows]]]
 
 
@@ -51,9 +56,11 @@ class SharedStatements:
         tenant_id, group = key
         while waiting := self._waiting[key][:_MOST_SHARED]:
             del self._waiting[key][:_MOST_SHARED]
+            # In one order in all processes: two that locked rows in opposite ones would block each other.
+            waiting.sort(key=lambda one: [str(one[0].get(name) or "") for name in _LOCKED])
             try:
                 found = await self._run_together(tenant_id, [given for given, _ in waiting], group)
-            except IntegrityError:
+            except (IntegrityError, DeadlockDetectedError):
                 # One that fails takes all back. It must not fail the others.
                 for given, future in waiting:
                     await self._settle(future, tenant_id, given, group)
@@ -78,6 +85,14 @@ class SharedStatements:
             future.set_result(rows)
 
     async def _run_alone(self, tenant_id: str, given: Mapping[str, Any], group: Prepared) -> Rows:
+        for _ in range(_TRIES - 1):
+            # Some share a conversation but no limits, so that no order is right for all. The server has taken back what
+            # it chose to end.
+            with suppress(DeadlockDetectedError):
+                return await self._run_once(tenant_id, given, group)
+        return await self._run_once(tenant_id, given, group)
+
+    async def _run_once(self, tenant_id: str, given: Mapping[str, Any], group: Prepared) -> Rows:
         async with self._connections.of(tenant_id) as connection:
             (rows,) = await PostgresTransaction(connection, tenant_id).run(given, group)
         return rows
