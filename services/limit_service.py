@@ -77,8 +77,7 @@ class LimitService:
     async def _set(self, by: Actor, tenant_id: str, limits: Limits, subject: str) -> KeptLimits | None:
         async with self._database.begin(tenant_id) as session:
             repository = LimitRepository(session)
-            keys = (await KeyRepository(session).sharing(tenant_id, subject)).get(subject, [])
-            row = await repository.get(subject)
+            row, running = await repository.get(subject), None
             before = None if row is None else {name: getattr(row, name) for name in asdict(limits)}
             if row is None:
                 # What turns do locks the rows that are there. One that is made has to be made while they do nothing.
@@ -86,8 +85,11 @@ class LimitService:
                 # Somebody else may have been faster: the next try finds it.
                 if running is None or await repository.get(subject) is not None:
                     return None
+            # Not before: while turns were waited for, the key may have been rotated, and its successor used.
+            keys = (await KeyRepository(session).sharing(tenant_id, subject)).get(subject, [])
+            if row is None:
                 row = Limit(subject=subject)
-                await _count(row, repository, running, keys or None)
+                await _count(row, repository, running or [], keys or None)
                 repository.add(row)
             for name, value in asdict(limits).items():
                 setattr(row, name, value)

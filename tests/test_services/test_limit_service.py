@@ -10,15 +10,20 @@ from app.common.errors import InvalidRequest, NotFound, RateLimited
 from database.clock import now
 from database.engine import create_engine
 from database.identifier import new_id
-from database.models import TurnStatus
+from database.models import Turn, TurnStatus
+from database.repositories.limit_repository import LimitRepository
 from database.session import Database
 from services.answer_delta import TextDelta
+from services.key_service import KeyService
+from services.key_token import Peppers
 from services.limit_service import Limits, LimitService
 from services.live_turn import LiveTurn
+from services.principal import TENANT_SCOPES, Principal
 from services.settlement import settlement
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants, make_tenant
 from tests.limited import RESERVED, USED, begin, end, limit, limit_row
+from tests.rows import TESTER
 from tests.turns import a_live_turn, an_end, an_opening
 from tests.whole_database import unbound_connection
 
@@ -103,6 +108,27 @@ async def test_limits_that_are_there_are_changed_without_a_wait_for_other_tenant
         await connection.execute(text("LOCK TABLE turns IN ROW EXCLUSIVE MODE"))
         await limit(database, Limits(turns_at_once=2))
     assert (await limit_row(database, ours)).turns_at_once == 2
+    await database.close()
+
+
+async def test_a_key_that_is_rotated_while_its_first_limit_is_made_is_counted_with_its_successor(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(create_engine(postgres_url))
+    ours = await make_tenant(database, "ours")
+    stop, log = LimitRepository.stop_turns, TurnLog(database, owner="0" * 32, lease=_LEASE)
+
+    async def rotate_before(self: LimitRepository, tenant_id: str) -> list[Turn] | None:
+        made = await KeyService(database, Peppers(b"s" * 32)).rotate(TESTER, tenant_id, ours.key_id, timedelta(hours=1))
+        successor = Principal(
+            tenant_id=tenant_id, key_id=made.row.id, scopes=TENANT_SCOPES, shares_limits_of=made.row.limit_subject
+        )
+        await begin(log, successor)
+        return await stop(self, tenant_id)
+
+    monkeypatch.setattr(LimitRepository, "stop_turns", rotate_before)
+    await limit(database, Limits(turns_at_once=1), key_id=ours.key_id)
+    assert (await limit_row(database, ours, ours.key_id)).running == 1
     await database.close()
 
 
