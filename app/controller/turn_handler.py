@@ -1,4 +1,4 @@
-"""A short way from a request for a turn to its route's function: the framework's costs as much as the turn."""
+"""A short way from a request for a turn to its route's function: the framework's took an eighth of a turn's time."""
 
 import json
 from collections.abc import Awaitable, Callable
