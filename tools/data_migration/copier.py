@@ -1,7 +1,8 @@
 """Copying between two databases. What the target holds tells how far it has come, so that it can be resumed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -80,10 +81,11 @@ class Copier:
         async with places:
             if resume and piece.part.grows:
                 after = await self._target.last(piece.part, piece.tenant_id)
-            async for rows in _pages(self._source, piece, after):
-                await self._target.write(piece.part, piece.tenant_id, rows)
-                sent += len(rows)
-                self._progress.advance(f"copying {piece.part.table.name}", len(rows))
+            async with aclosing(_pages(self._source, piece, after)) as pages:
+                async for rows in pages:
+                    await self._target.write(piece.part, piece.tenant_id, rows)
+                    sent += len(rows)
+                    self._progress.advance(f"copying {piece.part.table.name}", len(rows))
         return sent
 
     async def compare(self, pieces: list[Piece]) -> list[TableReport]:
@@ -98,9 +100,10 @@ class Copier:
 
     async def _sum(self, side: Side, piece: Piece) -> Summary:
         total = Summary(0, 0)
-        async for rows in _pages(side, piece, None):
-            total += summary(rows)
-            self._progress.advance(f"comparing {piece.part.table.name}", len(rows))
+        async with aclosing(_pages(side, piece, None)) as pages:
+            async for rows in pages:
+                total += summary(rows)
+                self._progress.advance(f"comparing {piece.part.table.name}", len(rows))
         return total
 
 
@@ -111,7 +114,7 @@ def pieces(tenant_ids: list[str], *, whole: bool) -> list[Piece]:
     ]
 
 
-async def _pages(side: Side, piece: Piece, after: Row | None) -> AsyncIterator[list[Row]]:
+async def _pages(side: Side, piece: Piece, after: Row | None) -> AsyncGenerator[list[Row], None]:
     """Pages of about as many characters each; the next one is read while this one is used."""
     size = _LARGEST_PAGE // 4
     reading = asyncio.create_task(side.page(piece.part, piece.tenant_id, after, size))
@@ -129,6 +132,8 @@ async def _pages(side: Side, piece: Piece, after: Row | None) -> AsyncIterator[l
             yield rows
     finally:
         reading.cancel()
+        # Left to itself it would hold its connection, and SQLite's lock, when the database is closed.
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 def _reports(pieces: list[Piece]) -> dict[str, TableReport]:
