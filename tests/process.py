@@ -106,6 +106,16 @@ def started_service(env: dict[str, str], log: Path) -> Iterator[ServiceProcess]:
                 service.kill_everything()
 
 
+@contextmanager
+def two_services(url: str, directory: Path, **settings: object) -> Iterator[tuple[ServiceProcess, ServiceProcess]]:
+    """Two on one database, as replicas run."""
+    one, two = (
+        environment(directory / name, database_url=url, bootstrap_api_key=KEY, **settings) for name in ("one", "two")
+    )
+    with started_service(one, directory / "log1") as first, started_service(two, directory / "log2") as second:
+        yield first, second
+
+
 def messages(client: httpx2.Client) -> list[dict[str, object]]:
     """The caller's log, newest first."""
     found: list[dict[str, object]] = client.get("/chat/get/messages/", params={"limit": 100}).json()["messages"]

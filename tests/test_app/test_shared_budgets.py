@@ -19,7 +19,7 @@ from services.key_token import Peppers
 from services.limit_service import Limits, LimitService
 from services.tenant_service import TenantService
 from tests.conftest import SERVICE, create_postgres
-from tests.process import KEY, ServiceProcess, environment, script, started_service
+from tests.process import ServiceProcess, script, two_services
 from tests.rows import TESTER
 
 _SECRET = "s" * 40
@@ -50,9 +50,8 @@ def replicas(
 ) -> Iterator[Replicas]:
     url = create_postgres(postgres_directory, f"test_{new_id()}", "migrated", role=SERVICE)
     directory = tmp_path_factory.mktemp("replicas")
-    settings = {"secret": _SECRET, "bootstrap_api_key": KEY, "database_pool": 4, "max_running": 64}
-    one, two = (environment(directory / name, database_url=url, **settings) for name in ("one", "two"))
-    with started_service(one, directory / "log1") as first, started_service(two, directory / "log2") as second:
+    settings = {"secret": _SECRET, "database_pool": 4, "max_running": 64}
+    with two_services(url, directory, **settings) as (first, second):
         yield Replicas(url, (first, second))
 
 

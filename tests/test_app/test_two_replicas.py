@@ -9,7 +9,7 @@ import pytest
 from database.identifier import new_id
 from tests.conftest import SERVICE, create_postgres
 from tests.event_stream import Event, events, seen_all, text
-from tests.process import KEY, ServiceProcess, environment, messages, script, started_service
+from tests.process import ServiceProcess, messages, script, two_services
 
 _NEW_MESSAGE = "/chat/new/message/"
 _SAID = "你好 👩‍👩‍👧 " * 20
@@ -22,12 +22,8 @@ def replicas(
 ) -> Iterator[Replicas]:
     url = create_postgres(postgres_directory, f"test_{new_id()}", "migrated", role=SERVICE)
     directory = tmp_path_factory.mktemp("replicas")
-    one, two = (
-        environment(directory / name, database_url=url, secret="s" * 40, bootstrap_api_key=KEY, database_pool=5)
-        for name in ("one", "two")
-    )
-    with started_service(one, directory / "log1") as first, started_service(two, directory / "log2") as second:
-        yield first, second
+    with two_services(url, directory, secret="s" * 40, database_pool=5) as services:
+        yield services
 
 
 def test_a_turn_begun_on_one_is_heard_on_the_other_while_it_runs_and_after(replicas: Replicas) -> None:
