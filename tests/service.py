@@ -44,6 +44,12 @@ class Service:
     admin: httpx2.AsyncClient
     nobody: httpx2.AsyncClient
     engine_server: EngineServer
+    core: EngineCore
+
+    def hurry(self) -> None:
+        """What the scripted engine has still to say, it says at once: a test ends a turn when it wants to."""
+        assert isinstance(self.core, ScriptedCore)
+        self.core.hurry()
 
 
 def client(url: str, key: str) -> httpx2.AsyncClient:
@@ -86,14 +92,19 @@ def text_of(events: list[dict[str, Any]]) -> str:
     return "".join(event["text"] for event in events)
 
 
+def scripted(max_running: int = 64) -> ScriptedCore:
+    """The scripted engine, as fast as it can."""
+    return ScriptedCore(rate=100_000, max_running=max_running)
+
+
 @asynccontextmanager
 async def running_engine(
-    path: Path, *, max_running: int = 64, max_queued: int = 16, core: EngineCore | None = None
+    path: Path, *, max_queued: int = 16, core: EngineCore | None = None
 ) -> AsyncIterator[EngineServer]:
-    """An engine on a socket; by default the scripted one, as fast as it can."""
+    """An engine on a socket; by default the scripted one."""
     server = EngineServer(max_queued=max_queued)
     await server.listen(path)
-    server.serve(core or ScriptedCore(rate=100_000, max_running=max_running))
+    server.serve(core or scripted())
     yield server
     await server.close()
 
@@ -155,8 +166,9 @@ async def running_service(
     owners = [await tenants.create(TESTER, name) for name in ("ours", "theirs")]
     owners.append(await tenants.administrators(TESTER))
     made = [await keys.create(TESTER, owner.id) for owner in owners]
+    core = core or scripted(max_running)
     async with (
-        running_engine(engine_socket, max_running=max_running, max_queued=max_queued, core=core) as engine,
+        running_engine(engine_socket, max_queued=max_queued, core=core) as engine,
         running_app(settings, engine_socket) as url,
         client(url, made[0].secret) as ours,
         client(url, made[1].secret) as theirs,
@@ -174,5 +186,6 @@ async def running_service(
             admin=admin,
             nobody=nobody,
             engine_server=engine,
+            core=core,
         )
     await database.close()

@@ -150,7 +150,7 @@ async def test_what_cannot_be_told_again_does_not_run_in_the_background(sqlite_s
 
 async def test_a_background_response_of_another_tenant_is_not_there(sqlite_service: Service) -> None:
     async with async_client(sqlite_service) as client:
-        begun = await begin(client, script("secret", rate=5))
+        begun = await begin(client, script("secret", pause=3600))
         theirs = sqlite_service.theirs.headers["authorization"].removeprefix("Bearer ")
         async with async_client(sqlite_service, api_key=theirs) as other:
             for attempt in (other.responses.retrieve, other.responses.cancel, other.responses.delete):

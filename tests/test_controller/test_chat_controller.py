@@ -150,7 +150,7 @@ async def test_a_conversation_that_outgrows_the_window_drops_its_oldest_turns_fr
 async def test_a_second_turn_of_a_running_conversation_is_refused(service: Service) -> None:
     first = (await service.ours.post(NEW_MESSAGE, json={"prompt": script("one")})).json()
     same = {"conversation_id": first["conversation_id"]}
-    slow = {"prompt": script("slow", rate=1), "stream": True, **same}
+    slow = {"prompt": script("slow", pause=3600), "stream": True, **same}
     async with service.ours.stream("POST", NEW_MESSAGE, json=slow):
         second = await service.ours.post(NEW_MESSAGE, json={"prompt": script("two"), **same})
     assert second.status_code == 409
@@ -160,7 +160,7 @@ async def test_a_second_turn_of_a_running_conversation_is_refused(service: Servi
 
 async def test_a_full_engine_refuses_before_a_row_is_written(database_url: str, tmp_path: Path) -> None:
     async with running_service(database_url, tmp_path, max_running=1, max_queued=0) as service:
-        slow = {"prompt": script("slow", rate=1), "stream": True}
+        slow = {"prompt": script("slow", pause=3600), "stream": True}
         async with service.ours.stream("POST", NEW_MESSAGE, json=slow):
             refused = await service.theirs.post(NEW_MESSAGE, json={"prompt": script("two"), "stream": True})
             history = (await service.theirs.get("/chat/get/messages/")).json()["messages"]

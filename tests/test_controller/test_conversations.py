@@ -155,7 +155,7 @@ async def test_erasing_an_end_user_erases_the_conversations_made_for_them(servic
 
 async def test_while_a_turn_runs_nothing_is_added_or_erased_and_clients_may_try_again(service: Service) -> None:
     name = await made(service, items=[said("first")])
-    body = {"prompt": script("slow", rate=1), "stream": True, "conversation_id": name.removeprefix("conv_")}
+    body = {"prompt": script("slow", pause=3600), "stream": True, "conversation_id": name.removeprefix("conv_")}
     async with async_client(service) as client, service.ours.stream("POST", NEW_MESSAGE, json=body):
         (item,) = (await client.conversations.items.list(name)).data
         for refused in (

@@ -62,11 +62,12 @@ async def test_callers_are_refused_before_any_byte_and_served_again_when_the_dat
 async def test_a_stream_whose_end_cannot_be_stored_ends_with_an_error_and_the_answer_is_there_later(
     service: Service, proxy: PostgresProxy, tmp_path: Path
 ) -> None:
-    body = {"prompt": script("a" * 40, rate=100), "stream": True}
+    body = {"prompt": script("a" * 40, pause=3600), "stream": True}
     async with service.ours.stream("POST", NEW_MESSAGE, json=body) as response:
         assert response.status_code == 200
         proxy.turn("refuse")
         proxy.cut()
+        service.hurry()
         *said, last = await events_of(response)
     assert text_of(said) == "a" * 40
     assert (last["error"]["code"], "finish_reason" in last) == ("database_unavailable", False)
@@ -83,12 +84,13 @@ async def test_on_sqlite_an_end_that_another_program_keeps_from_being_written_is
     migrated_sqlite: Path, tmp_path: Path
 ) -> None:
     path = shutil.copy(migrated_sqlite, tmp_path / "chatglm.db")
-    body = {"prompt": script("a" * 40, rate=100), "stream": True}
+    body = {"prompt": script("a" * 40, pause=3600), "stream": True}
     async with running_service(f"sqlite:///{path}", tmp_path, database_seconds=0.5) as service:
         async with service.ours.stream("POST", NEW_MESSAGE, json=body) as response:
             assert response.status_code == 200
             with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
+                service.hurry()
                 *said, last = await events_of(response)
                 refused = await service.ours.post(NEW_MESSAGE, json={"prompt": script("meanwhile")})
         assert (text_of(said), last["error"]["code"]) == ("a" * 40, "database_unavailable")

@@ -12,6 +12,7 @@ from database.models import IdempotencyKey
 from tests.service import NEW_MESSAGE, Service, script
 
 _SAID = "an unmistakable confession"
+_SLOW = script("at last", pause=3600)
 
 
 async def _ask(service: Service, body: dict[str, Any], path: str = NEW_MESSAGE) -> httpx2.Response:
@@ -64,11 +65,12 @@ async def test_an_answer_on_its_way_that_repeats_what_is_erased_meanwhile_is_not
     service: Service, erase: Any
 ) -> None:
     hers, asked = await _conversation(service)
-    slow = asyncio.create_task(_ask(service, asked | {"prompt": script("word " * 20, rate=100)}))
+    slow = asyncio.create_task(_ask(service, asked | {"prompt": _SLOW}))
     running = {"conversation_id": asked["conversation_id"], "status": "running"}
     while not (await service.ours.get("/chat/get/messages/", params=running)).json()["messages"]:
         pass
     assert (await erase(service, hers["message_id"])).status_code == 200
+    service.hurry()
     assert _SAID in (await slow).text
     assert await _recorded(service) == []
 
@@ -84,13 +86,13 @@ async def test_an_answer_to_several_prompts_goes_with_any_of_them(service: Servi
 
 
 async def test_an_answer_to_several_prompts_is_not_recorded_when_one_is_erased_meanwhile(service: Service) -> None:
-    slow = script("word " * 20, rate=100)
-    asking = asyncio.create_task(_ask(service, {"model": "scripted", "prompt": [slow, _SAID]}, "/v1/completions"))
+    asking = asyncio.create_task(_ask(service, {"model": "scripted", "prompt": [_SLOW, _SAID]}, "/v1/completions"))
     ended: list[str] = []
     while not ended:
         found = (await service.ours.get("/chat/get/messages/", params={"status": "completed"})).json()["messages"]
         ended = [entry["message_id"] for entry in found]
     assert (await _erase_message(service, ended[0])).status_code == 200
     assert not asking.done()
+    service.hurry()
     await asking
     assert await _recorded(service) == []

@@ -144,7 +144,7 @@ async def test_an_erased_conversation_is_gone_with_all_its_messages(service: Ser
 
 
 async def test_what_runs_cannot_be_erased(service: Service) -> None:
-    body = {"prompt": script("slow", rate=1), "stream": True}
+    body = {"prompt": script("slow", pause=3600), "stream": True}
     async with service.ours.stream("POST", NEW_MESSAGE, json=body):
         (running,) = (await page(service))["messages"]
         assert running["status"] == "running"

@@ -90,10 +90,11 @@ async def test_another_body_or_route_under_the_same_key_is_refused(sqlite_servic
         assert refused.json()["error"]["code"] == "idempotency_key_reused"
     assert (await ask(sqlite_service, {"prompt": "hi"}, NEW_MESSAGE.rstrip("/"))).content == first.content
     # While one runs, too.
-    slow = asyncio.create_task(ask(sqlite_service, {"prompt": script("word " * 20, rate=100)}, key="slow"))
+    slow = asyncio.create_task(ask(sqlite_service, {"prompt": script("at last", pause=3600)}, key="slow"))
     while len(await rows(sqlite_service)) < 2:
         pass
     assert (await ask(sqlite_service, {"prompt": "hi"}, key="slow")).status_code == 409
+    sqlite_service.hurry()
     assert (await slow).status_code == 200
 
 

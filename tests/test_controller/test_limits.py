@@ -235,15 +235,13 @@ async def test_a_tenant_at_its_ceiling_of_places_is_refused_before_any_byte_and_
 
 async def test_a_tenants_weight_goes_to_the_engine(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[GenerationRequest] = []
-    core = service.engine_server._core
-    assert core is not None
-    submit = core.submit
+    submit = service.core.submit
 
     def note(request: GenerationRequest) -> None:
         seen.append(request)
         submit(request)
 
-    monkeypatch.setattr(core, "submit", note)
+    monkeypatch.setattr(service.core, "submit", note)
     await TenantService(service.database).change(TESTER, service.our_id, weight=2.5)
     await _ask(service.ours)
     await _ask(service.theirs)

@@ -15,16 +15,14 @@ ARGUMENTS = '{"city": "北京"}'
 @pytest.fixture
 def prompts(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """Of all that the engine is asked."""
-    core = service.engine_server._core
-    assert core is not None
     seen: list[list[int]] = []
-    submit = core.submit
+    submit = service.core.submit
 
     def noted(request: GenerationRequest) -> None:
         seen.append(list(request.prompt_ids))
         submit(request)
 
-    monkeypatch.setattr(core, "submit", noted)
+    monkeypatch.setattr(service.core, "submit", noted)
     return seen
 
 

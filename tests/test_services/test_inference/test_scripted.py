@@ -156,6 +156,15 @@ def test_one_of_several_answers_that_fails_ends_them_all(core: tuple[ScriptedCor
     assert sum(isinstance(event, Failed) for event in found) == 1
 
 
+def test_who_is_in_a_hurry_waits_for_nothing_that_runs_or_comes_later(core: tuple[ScriptedCore, Events]) -> None:
+    engine, events = core
+    engine.submit(request("runs", '{"say": "first", "rate": 0.01}'))
+    engine.hurry()
+    assert said(all_of(events, "runs")) == b"first"
+    engine.submit(request("later", '{"say": "second", "pause": 3600}', deadline=time.monotonic() + 3600))
+    assert said(all_of(events, "later")) == b"second"
+
+
 def test_what_waits_longer_than_its_deadline_fails_and_an_aborted_one_is_silent(
     core: tuple[ScriptedCore, Events],
 ) -> None:
