@@ -86,7 +86,8 @@ class TextCompletionService:
         self._check_room(request, prompts)
         # At the same time: nothing else in the rows says that they belong together.
         at = now()
-        plans = [self._plan(principal, request, codec, prompt, at) for prompt in prompts]
+        group = new_id(at) if len(prompts) > 1 else None
+        plans = [self._plan(principal, request, codec, prompt, at, group) for prompt in prompts]
         if len(plans) == 1:
             turns = [await self._runner.start(plans[0])]
         else:
@@ -134,7 +135,13 @@ class TextCompletionService:
         return _Prompt(spelled(codec.tokenizer, ids), ids, spells=True)
 
     def _plan(
-        self, principal: Principal, request: TextRequest, codec: Codec, prompt: _Prompt, at: datetime
+        self,
+        principal: Principal,
+        request: TextRequest,
+        codec: Codec,
+        prompt: _Prompt,
+        at: datetime,
+        group: str | None,
     ) -> TurnPlan:
         turn = LiveTurn(
             id=new_id(at), conversation_id=None, created_at=at, prompt_tokens=len(prompt.ids), count=request.n
@@ -161,6 +168,7 @@ class TextCompletionService:
             tenant=principal.tenant_id,
             weight=principal.weight,
             max_places=principal.max_places,
+            group=group,
             prompt_ids=prompt.ids,
             max_tokens=request.max_tokens,
             n=request.n,

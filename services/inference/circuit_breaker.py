@@ -17,13 +17,13 @@ class CircuitBreaker:
     """Passes everything while the engine is there, nothing while it is away.
 
     An engine that came back from its second loss in a row gets one request at a time, until one was answered, or has
-    been for some seconds.
+    been for some seconds. Requests that begin together or not at all are one: they bear one name here.
 
     Args:
         clock: monotonic seconds.
 
     Attributes:
-        trial: the one request, while there may be no other.
+        trial: the name of the one request, while there may be no other.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,6 +33,7 @@ class CircuitBreaker:
         self._last_absence = 0.0
         self._losses = 0
         self.trial: str | None = None
+        self._on_trial = 0
         self._tried_at = 0.0
 
     @property
@@ -59,28 +60,36 @@ class CircuitBreaker:
         if not self._is_there:
             return
         self._is_there = False
-        self.trial = None
+        self._end_trial()
         now = self._clock()
         self._losses = 1 if now - self._came_at > _STEADY_SECONDS else self._losses + 1
         # Without an answer in between it was never really back.
         if self._losses == 1:
             self._away_since = now
 
-    def enter(self, request_id: str, *, trial_speaks: bool = False) -> bool:
+    def enter(self, name: str, *, trial_speaks: bool = False) -> bool:
         """Whether this request may be sent to the engine; `trial_speaks`: something came of the one on trial."""
         if not self._is_there:
             return False
         if trial_speaks and self._clock() - self._tried_at >= _PROVING_SECONDS:
-            self._losses, self.trial = 0, None
+            self._losses = 0
+            self._end_trial()
         if self._losses >= _FLAKY:
-            if self.trial is not None:
+            if self.trial is None:
+                self.trial, self._tried_at = name, self._clock()
+            elif self.trial != name:
                 return False
-            self.trial, self._tried_at = request_id, self._clock()
+            self._on_trial += 1
         return True
 
-    def leave(self, request_id: str, *, answered: bool) -> None:
+    def leave(self, name: str, *, answered: bool) -> None:
         """A request that was sent has ended, or was given up; `answered`: and the engine was there to the end."""
-        if self.trial == request_id:
-            self.trial = None
+        if self.trial == name:
+            self._on_trial -= 1
+            if self._on_trial == 0:
+                self._end_trial()
         if answered and self._is_there:
             self._losses = 0
+
+    def _end_trial(self) -> None:
+        self.trial, self._on_trial = None, 0

@@ -83,6 +83,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True):
         n: answers, drawn independently of each other.
         weight: the tenant's part of the engine when others want it too, above 0; the latest request's counts.
         max_places: how many places the tenant may hold at once, this one included; None for what the queue allows.
+        group: the same for requests that begin together or not at all; None for one that stands alone.
         deadline: latest start, `time.monotonic()` seconds, which processes of one machine share; None for no limit.
     """
 
@@ -94,6 +95,7 @@ class GenerationRequest(Struct, frozen=True, kw_only=True):
     sampling: SamplingParams = field(default_factory=SamplingParams)
     weight: float = 1.0
     max_places: int | None = None
+    group: str | None = None
     deadline: float | None = None
 
 

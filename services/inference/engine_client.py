@@ -115,8 +115,8 @@ class EngineClient:
 
         Raises EngineOverloaded or EngineUnavailable.
         """
-        trial = self._places.get(self._breaker.trial or "")
-        if not self._breaker.enter(request.id, trial_speaks=trial is not None and trial.answered_well):
+        name = request.group or request.id
+        if not self._breaker.enter(name, trial_speaks=self._trial_speaks()):
             raise self._unavailable()
         place = _Place(request, self._send, Stopwatch(self.times, request.n))
         self._places[request.id] = place
@@ -127,7 +127,13 @@ class EngineClient:
         finally:
             if self._places.pop(request.id, None) is place and not place.ended:
                 self._send(Abort(request.id))
-            self._breaker.leave(request.id, answered=place.answered_well)
+            self._breaker.leave(name, answered=place.answered_well)
+
+    def _trial_speaks(self) -> bool:
+        trial = self._breaker.trial
+        return trial is not None and any(
+            place.answered_well for place in self._places.values() if trial in (place.group, place.id)
+        )
 
     def _unavailable(self) -> EngineUnavailable:
         # There, and refused all the same: it is on trial.
@@ -195,6 +201,7 @@ class _Place:
         self, request: GenerationRequest, send_message: Callable[[ToServer], None], stopwatch: Stopwatch
     ) -> None:
         self.id = request.id
+        self.group = request.group
         self.stopwatch = stopwatch
         self.ended = False
         self._last: Event | None = None

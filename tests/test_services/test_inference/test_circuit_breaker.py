@@ -78,6 +78,20 @@ def test_an_engine_lost_twice_is_tried_with_one_request_at_a_time(breaker: Circu
     assert all([breaker.enter("c"), breaker.enter("d")])
 
 
+def test_what_begins_together_is_on_trial_together(breaker: CircuitBreaker, clock: Clock) -> None:
+    breaker.came()
+    lose(breaker, clock, times=2, each=1)
+    assert all([breaker.enter("list"), breaker.enter("list"), breaker.enter("list")])
+    assert not breaker.enter("b")
+    for _ in range(2):
+        breaker.leave("list", answered=False)
+        assert not breaker.enter("b")
+    # The last of them was given up too: nothing is known, and another is tried.
+    breaker.leave("list", answered=False)
+    assert breaker.enter("b")
+    assert not breaker.enter("list")
+
+
 def test_a_long_answer_on_trial_keeps_others_away_for_some_seconds_only(breaker: CircuitBreaker, clock: Clock) -> None:
     breaker.came()
     lose(breaker, clock, times=2, each=1)
