@@ -3,11 +3,17 @@
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from app.settings import Settings
+from services.inference.engine import GenerationRequest
+from services.inference.native.scheduler import Plan
 from tests.service import Service
 from tests.tiny_text_model import NAME, running_tiny_model
 
@@ -34,13 +40,18 @@ class Crowd:
         self._request = head.encode() + content
         self._connections: list[tuple[asyncio.StreamWriter, asyncio.Task[None]]] = []
 
-    async def come(self) -> None:
+    @asynccontextmanager
+    async def come(self) -> AsyncIterator[None]:
         for _ in range(_CROWD):
             reader, writer = await asyncio.open_connection(self._address.hostname, self._address.port)
             writer.write(self._request)
             self._connections.append((writer, asyncio.create_task(self._listen(reader, writer))))
+        try:
+            yield
+        finally:
+            await self._leave()
 
-    async def leave(self) -> None:
+    async def _leave(self) -> None:
         for writer, listening in self._connections:
             listening.cancel()
             writer.close()
@@ -55,6 +66,39 @@ class Crowd:
             writer.write(self._request)
         await reader.readuntil(b"data: ")
         self.begun += 1
+
+
+class Order:
+    """In which order requests came to the scheduler and were given a seat, as its own thread sees it."""
+
+    def __init__(self, service: Service, patch: pytest.MonkeyPatch) -> None:
+        core: Any = service.core
+        scheduler = core._scheduler
+        # By request, how many had been seated before.
+        self._came: dict[str, int] = {}
+        self._seated: dict[str, int] = {}
+        self._tenants: dict[str, str] = {}
+        plain_add, plain_plan = scheduler.add, scheduler.plan
+
+        def add(request: GenerationRequest, *arguments: Any) -> None:
+            self._came[request.id] = len(self._seated)
+            self._tenants[request.id] = request.tenant
+            plain_add(request, *arguments)
+
+        def plan(now: float) -> Plan:
+            planned: Plan = plain_plan(now)
+            for sequence in scheduler.running:
+                self._seated.setdefault(sequence.request.id, len(self._seated))
+            return planned
+
+        patch.setattr(scheduler, "add", add)
+        patch.setattr(scheduler, "plan", plan)
+
+    def seated_first(self, tenant_id: str) -> list[int]:
+        """For each request of this tenant: how many others were seated between its coming and its own seat."""
+        return [
+            seat - self._came[request] for request, seat in self._seated.items() if self._tenants[request] == tenant_id
+        ]
 
 
 async def _ask_once(service: Service) -> None:
@@ -73,40 +117,38 @@ def _number(head: bytes, name: str) -> int:
 
 
 def _waiting(service: Service) -> int:
-    core: Any = service.engine_server._core
+    core: Any = service.core
     return sum(len(queue) for queue in list(core._scheduler._tenants._queues.values()))
 
 
 async def test_a_single_request_starts_within_a_round_while_another_tenant_has_hundreds_waiting(
-    migrated_sqlite: Path, tmp_path: Path
+    migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running_tiny_model(tmp_path, migrated_sqlite, max_queued=2 * _CROWD) as (service, _):
-        crowd = Crowd(service)
-        await crowd.come()
-        while crowd.begun < _AT_ONCE or _waiting(service) + crowd.begun < _CROWD:
-            await asyncio.sleep(0.05)
-        assert _waiting(service) > 300
-        before = crowd.begun
-        await _ask_once(service)
-        assert crowd.begun - before <= 2 * _AT_ONCE
-        assert _waiting(service) > 300
-        await crowd.leave()
+        crowd, order = Crowd(service), Order(service, monkeypatch)
+        async with crowd.come():
+            while crowd.begun < _AT_ONCE or _waiting(service) + crowd.begun < _CROWD:
+                await asyncio.sleep(0.05)
+            await _ask_once(service)
+            assert _waiting(service) > 0
+        (first,) = order.seated_first(service.their_id)
+        assert first <= _AT_ONCE
 
 
 async def test_a_single_request_gets_a_place_and_starts_within_a_round_while_a_crowd_takes_all_it_can(
-    migrated_sqlite: Path, tmp_path: Path
+    migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     max_queued = Settings.model_fields["max_queued"].default
     async with running_tiny_model(tmp_path, migrated_sqlite, max_queued=max_queued) as (service, _):
-        crowd = Crowd(service)
-        await crowd.come()
-        # All are in the queue or have been sent away, and those come again and again.
-        most = (places := _AT_ONCE + max_queued) - places // 8
-        while crowd.begun < _AT_ONCE or crowd.refused < 2 * _CROWD:
-            await asyncio.sleep(0.05)
-        for _ in range(5):
-            assert _waiting(service) > most // 2
-            before = crowd.begun
-            await _ask_once(service)
-            assert crowd.begun - before <= 2 * _AT_ONCE
-        await crowd.leave()
+        crowd, order = Crowd(service), Order(service, monkeypatch)
+        async with crowd.come():
+            # All are in the queue or have been sent away, and those come again and again.
+            most = (places := _AT_ONCE + max_queued) - places // 8
+            while crowd.begun < _AT_ONCE or crowd.refused < 2 * _CROWD:
+                await asyncio.sleep(0.05)
+            for _ in range(5):
+                assert _waiting(service) > most // 2
+                await _ask_once(service)
+        firsts = order.seated_first(service.their_id)
+        assert len(firsts) == 5
+        assert max(firsts) <= _AT_ONCE, firsts

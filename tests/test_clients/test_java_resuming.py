@@ -23,7 +23,7 @@ async def test_a_client_that_leaves_and_comes_back_has_everything_once(
     service: Service, tmp_path: Path, name: str
 ) -> None:
     command = compiled(tmp_path, name)
-    body = {"prompt": script(_SAID, rate=100), "background": True}
+    body = {"prompt": script(_SAID, rate=50), "background": True}
     begun = (await service.ours.post(NEW_MESSAGE, json=body)).json()
     env = {"SERVICE_URL": service.url, "STREAM_URL": begun["stream_url"]}
     found = await output_of(*command, env=env)
