@@ -1,7 +1,5 @@
 """Erasing, and what it reports."""
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.text import Name
@@ -15,9 +13,24 @@ class UserQuery(BaseModel):
     user: Name = Field(description="The end user, as the requests named it.")
 
 
+class Rehearsal(BaseModel):
+    """Whether to look first at what would go."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dry_run: bool = Field(default=False, description="Count the rows by table, and delete nothing.")
+
+
+class RehearsedUserQuery(UserQuery, Rehearsal):
+    """Whose conversations and turns, and whether to look first."""
+
+
 class ErasureReport(BaseModel):
-    """What was erased, for good: rows by table. `id` is null for a user, who has only a name, and a purge."""
+    """What was erased, for good: rows by table. `id` is null for a user, who has only a name, and a purge.
+
+    `deleted` is false where the rows were only counted.
+    """
 
     id: str | None = None
-    deleted: Literal[True] = True
+    deleted: bool = True
     rows: dict[str, int]

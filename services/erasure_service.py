@@ -38,8 +38,12 @@ class ErasureService:
         self._pause = pause
 
     async def preview(self, tenant_id: str, *, conversation_id: str | None = None, user: str | None = None) -> Counts:
-        """What would be deleted of one conversation or user, or with the whole tenant; the rows by table."""
+        """What would be deleted of one conversation or user, or with the whole tenant; the rows by table.
+
+        Raises NotFound for a tenant that is not there. What runs would not be erased, and is not counted.
+        """
         async with self._database.begin(tenant_id) as session:
+            existing(await TenantRepository(session).get(tenant_id))
             preview = ErasurePreview(session)
             if conversation_id is not None:
                 return await preview.count(Doomed(conversations=Conversation.id == conversation_id))

@@ -1,11 +1,13 @@
 """`/admin/v1/tenants`: made, listed, changed, suspended, erased; by administrators alone."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
 
+from database.models import Conversation
 from tests.service import NEW_MESSAGE, Service, client, script
 
 TENANTS = "/admin/v1/tenants"
@@ -131,6 +133,45 @@ async def test_administrators_erase_a_tenants_conversation_and_user(service: Ser
     expected = {"id": None, "deleted": True, "rows": {table: 2 * count for table, count in rows.items()}}
     assert erased.json() == expected
     assert (await service.ours.get("/chat/get/messages/")).json()["messages"] == []
+
+
+async def test_what_would_be_erased_or_purged_is_counted_first_and_then_it_is_that(service: Service) -> None:
+    asked = {"prompt": script("secret"), "user": "ann"}
+    first, *_ = [(await service.ours.post(NEW_MESSAGE, json=asked)).json() for _ in range(4)]
+    url = f"{TENANTS}/{service.our_id}"
+    await _age(service, first["conversation_id"])
+    second = (await service.ours.get("/chat/get/messages/")).json()["messages"][0]
+    for path, params in (
+        ("/admin/v1/purge", {}),
+        (f"{url}/conversations/{second['conversation_id']}", {}),
+        (f"{url}/users", {"user": "ann"}),
+        (url, {}),
+    ):
+        method = "POST" if path.endswith("purge") else "DELETE"
+        if path == url:
+            await service.admin.post(f"{url}/suspend")
+        log = (await service.admin.get("/admin/v1/audit")).json()["data"]
+        counted = (await service.admin.request(method, path, params=params | {"dry_run": "true"})).json()
+        assert (await service.admin.get("/admin/v1/audit")).json()["data"] == log
+        done = (await service.admin.request(method, path, params=params)).json()
+        assert (counted.pop("deleted"), done.pop("deleted")) == (False, True)
+        assert counted == done, path
+        assert counted["rows"], path
+
+
+async def test_what_would_be_erased_of_a_tenant_that_is_not_there_is_not_counted(sqlite_service: Service) -> None:
+    url = f"{TENANTS}/{'0' * 32}"
+    for path in ("?", "/users?user=ann&", f"/conversations/{'0' * 32}?"):
+        counted = await sqlite_service.admin.delete(f"{url}{path}dry_run=true")
+        assert counted.status_code == 404, path
+
+
+async def _age(service: Service, conversation_id: str) -> None:
+    """Let a conversation be older than its tenant keeps it."""
+    await service.admin.post(f"{TENANTS}/{service.our_id}", json={"conversation_days": 30})
+    async with service.database.begin(service.our_id) as session:
+        conversation = await session.get_one(Conversation, conversation_id)
+        conversation.used_at -= timedelta(days=31)
 
 
 async def test_a_tenants_own_key_erases_a_user(service: Service) -> None:
