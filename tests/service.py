@@ -140,7 +140,7 @@ async def running_app(settings: Settings, engine_socket: Path, instance: str = "
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=url) as client:
+        async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
             while (await client.get("/readyz")).status_code != 200:
                 pass
         yield url

@@ -1,14 +1,18 @@
 """The JDK's own client and OkHttp leave an event stream in the middle, and go on where they were."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.service import NEW_MESSAGE, Service, script
+from services.live_turn import LiveTurn
+from services.turn_follower import TurnFollower
+from tests.service import NEW_MESSAGE, Service, running_service, script
 from tests.test_clients.surroundings import FOLDER, output_of
 from tests.test_clients.test_java import OKHTTP, needs_jdk, needs_okhttp
 
+_OFTEN = 6
 _SAID = '你好 👩‍🚀, "hello"\n' * 8
 
 
@@ -20,17 +24,34 @@ _SAID = '你好 👩‍🚀, "hello"\n' * 8
     ],
 )
 async def test_a_client_that_leaves_and_comes_back_has_everything_once(
-    service: Service, tmp_path: Path, name: str
+    migrated_sqlite: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = compiled(tmp_path, name)
-    body = {"prompt": script(_SAID, rate=50), "background": True}
-    begun = (await service.ours.post(NEW_MESSAGE, json=body)).json()
-    env = {"SERVICE_URL": service.url, "STREAM_URL": begun["stream_url"]}
-    found = await output_of(*command, env=env)
+    database = shutil.copy(migrated_sqlite, tmp_path / "chatglm.db")
+    async with running_service(f"sqlite:///{database}", tmp_path) as service:
+        hurry_after(_OFTEN, service, monkeypatch)
+        command = compiled(tmp_path, name)
+        body = {"prompt": script(_SAID, rate=10), "background": True}
+        begun = (await service.ours.post(NEW_MESSAGE, json=body)).json()
+        env = {"SERVICE_URL": service.url, "STREAM_URL": begun["stream_url"]}
+        found = await output_of(*command, env=env)
     assert "".join(event["text"] for event in found["data"]) == _SAID
     assert found["data"][-1]["finish_reason"] == "stop"
-    assert found["connections"] > 5
+    assert found["connections"] > _OFTEN
     assert found["status"] == 204
+
+
+def hurry_after(often: int, service: Service, patch: pytest.MonkeyPatch) -> None:
+    """Let the answer last until it has been listened to so often: it must not be over before the program runs."""
+    listened, follow = 0, TurnFollower.follow
+
+    async def counted(self: TurnFollower, tenant_id: str, turn_id: str) -> LiveTurn:
+        nonlocal listened
+        listened += 1
+        if listened > often:
+            service.hurry()
+        return await follow(self, tenant_id, turn_id)
+
+    patch.setattr(TurnFollower, "follow", counted)
 
 
 def compiled(directory: Path, name: str) -> list[str]:
