@@ -111,6 +111,7 @@ def _sqlite(url: URL, timeout: float) -> AsyncEngine:
     # Everything that is said is in this file: no other user of the machine may read it. SQLite gives its journals the
     # same mode.
     path.touch(mode=0o600)
+    connect = partial(sqlite3.connect, path, timeout=timeout)
     engine = create_async_engine(
         url,
         pool_size=1,
@@ -118,7 +119,7 @@ def _sqlite(url: URL, timeout: float) -> AsyncEngine:
         pool_timeout=timeout,
         pool_reset_on_return=None,
         hide_parameters=True,
-        connect_args={"async_creator_fn": lambda *_, **__: SqliteConnection(partial(sqlite3.connect, path, timeout))},
+        connect_args={"async_creator_fn": lambda *_, **__: SqliteConnection(connect)},
     )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "reset", _roll_back_if_open)
