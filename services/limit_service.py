@@ -12,9 +12,9 @@ from database.repositories.key_repository import KeyRepository
 from database.repositories.limit_repository import LimitRepository
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
-from services.allowance import minute_began, windows
 from services.audit_service import Actor, record
 from services.key_service import existing_key
+from services.limit_window import minute_began, windows
 from services.tenant_service import existing
 
 _LARGEST = 2**53

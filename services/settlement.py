@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from database.clock import now
 from database.models import TurnStatus
-from services.allowance import windows
+from services.limit_window import windows
 from services.live_turn import LiveTurn
 from services.said_item import SaidItem, answer_items, item_rows
 from services.turn_end import TurnEnd, Usage

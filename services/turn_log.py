@@ -17,7 +17,8 @@ from database.repositories.lease_repository import LeaseRepository
 from database.repositories.limit_statements import COLUMNS
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
-from services.allowance import Allowance, allowance, minute_began, windows
+from services.allowance import Allowance, allowance
+from services.limit_window import minute_began, windows
 from services.live_turn import LiveTurn
 from services.said_item import item_rows
 from services.settlement import Settlement, counted, late_values, uncharged

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from app.common.errors import GenerationFailed, Unavailable
+import pytest
+
+from app.common.errors import GenerationFailed, RateLimited, Unavailable
 from database.models import Limit, TurnStatus
 from database.session import Database
 from services.limit_service import Limits, LimitService
@@ -37,6 +39,13 @@ async def begin(log: TurnLog, principal: Principal, **columns: Any) -> LiveTurn:
     turn = a_live_turn(**columns)
     await log.open(turn, an_opening(principal))
     return turn
+
+
+async def refusal(log: TurnLog, principal: Principal, **columns: Any) -> RateLimited:
+    """What a turn hears that limits do not let begin."""
+    with pytest.raises(RateLimited) as refused:
+        await begin(log, principal, **columns)
+    return refused.value
 
 
 async def end(log: TurnLog, principal: Principal, turn: LiveTurn, status: TurnStatus, tokens: int = 7) -> None:

@@ -13,10 +13,10 @@ from database.clock import now
 from database.engine import create_engine
 from database.identifier import new_id
 from database.session import Database
-from services.allowance import windows
 from services.key_service import KeyService
 from services.key_token import Peppers
 from services.limit_service import Limits, LimitService
+from services.limit_window import windows
 from services.tenant_service import TenantService
 from tests.conftest import SERVICE, create_postgres
 from tests.process import ServiceProcess, script, two_services

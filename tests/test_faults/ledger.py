@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from database.engine import create_engine
 from database.models import Conversation, Item, Lease, Limit, Turn, TurnStatus, TurnText, Usage
 from database.session import Database
-from services.allowance import windows
+from services.limit_window import windows
 from services.tenant_service import TenantService
 from tests.test_faults.attempt import Attempt
 from tests.whole_database import unbound_connection

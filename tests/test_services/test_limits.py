@@ -18,7 +18,7 @@ from services.principal import Principal
 from services.settlement import settlement
 from services.turn_log import TurnLog
 from tests.conftest import TwoTenants
-from tests.limited import ENDS, RESERVED, USED, begin, end, limit, limit_row
+from tests.limited import ENDS, RESERVED, USED, begin, end, limit, limit_row, refusal
 from tests.turns import a_live_turn, an_end, an_opening
 
 _LEASE = timedelta(seconds=30)
@@ -27,12 +27,6 @@ _LEASE = timedelta(seconds=30)
 @pytest.fixture
 def log(database: Database) -> TurnLog:
     return TurnLog(database, owner="0" * 32, lease=_LEASE)
-
-
-async def _refusal(log: TurnLog, principal: Principal) -> RateLimited:
-    with pytest.raises(RateLimited) as refused:
-        await begin(log, principal)
-    return refused.value
 
 
 @pytest.mark.parametrize("name", ["requests_per_minute", "turns_at_once", "tokens_per_minute", "tokens_per_month"])
@@ -92,7 +86,7 @@ async def test_a_turn_that_ends_gives_back_its_place_and_the_tokens_it_did_not_u
     turn = await begin(log, tenants.ours)
     row = await limit_row(database, tenants.ours)
     assert (row.running, row.minute_tokens, row.day_tokens, row.month_tokens) == (1, *[RESERVED] * 3)
-    assert (await _refusal(log, tenants.ours)).retry_after == 1
+    assert (await refusal(log, tenants.ours)).retry_after == 1
     await end(log, tenants.ours, turn, status)
     row = await limit_row(database, tenants.ours)
     used = 5 if status == TurnStatus.INTERRUPTED else USED
@@ -149,51 +143,6 @@ async def test_a_turn_that_was_erased_after_its_end_gives_nothing_back_again(
 async def _delete(database: Database, principal: Principal, turn: LiveTurn) -> None:
     async with database.begin(principal.tenant_id) as session:
         await session.execute(delete(Turn).where(Turn.id == turn.id))
-
-
-@pytest.mark.parametrize(
-    ("limits", "code", "waits"),
-    [
-        ({"requests_per_minute": 1}, "rate_limit_exceeded", True),
-        ({"tokens_per_minute": RESERVED}, "rate_limit_exceeded", True),
-        ({"turns_at_once": 1}, "rate_limit_exceeded", True),
-        ({"tokens_per_month": RESERVED}, "insufficient_quota", False),
-        ({"tokens_per_day": RESERVED}, "insufficient_quota", False),
-        ({"requests_per_minute": 1, "tokens_per_month": RESERVED}, "insufficient_quota", False),
-    ],
-)
-async def test_a_refusal_says_whether_waiting_helps(
-    database: Database, tenants: TwoTenants, log: TurnLog, limits: dict[str, int], code: str, waits: bool
-) -> None:
-    await limit(database, Limits(**limits))
-    noon = datetime(2126, 11, 22, 12, 0, 20, tzinfo=UTC)
-    await begin(log, tenants.ours, created_at=noon)
-    with pytest.raises(RateLimited) as refused:
-        await begin(log, tenants.ours, created_at=noon)
-    expected = (1 if "turns_at_once" in limits else 40) if waits else None
-    assert (refused.value.code, refused.value.retry_after) == (code, expected)
-
-
-@pytest.mark.parametrize("name", ["tokens_per_minute", "tokens_per_day", "tokens_per_month"])
-async def test_a_request_larger_than_a_limit_is_told_that_waiting_is_in_vain(
-    database: Database, tenants: TwoTenants, log: TurnLog, name: str
-) -> None:
-    await limit(database, Limits(**{name: RESERVED - 1}))
-    refused = await _refusal(log, tenants.ours)
-    assert refused.retry_after is None
-    assert f"may take {RESERVED} tokens" in refused.message
-
-
-async def test_the_end_of_a_day_that_is_near_is_worth_waiting_for(
-    database: Database, tenants: TwoTenants, log: TurnLog
-) -> None:
-    await limit(database, Limits(tokens_per_day=RESERVED))
-    late = datetime(2126, 11, 22, 23, 59, 30, tzinfo=UTC)
-    await begin(log, tenants.ours, created_at=late)
-    with pytest.raises(RateLimited) as refused:
-        await begin(log, tenants.ours, created_at=late)
-    assert refused.value.retry_after == 30
-    await begin(log, tenants.ours, created_at=late + timedelta(seconds=31))
 
 
 async def test_each_minute_day_and_month_begins_anew(database: Database, tenants: TwoTenants, log: TurnLog) -> None:

@@ -12,9 +12,9 @@ from database import clock_skew as skewed
 from database.clock import now
 from database.clock_skew import LONGEST_SKEW, clock_skew
 from database.session import Database
-from services.allowance import windows
 from services.inference.engine import Engine
 from services.limit_service import Limits
+from services.limit_window import windows
 from services.recovery_service import RecoveryService
 from services.settlement_service import SettlementService
 from services.turn_log import TurnLog
