@@ -15,6 +15,9 @@ class Usage(Struct, frozen=True, kw_only=True):
     completion_tokens: int
 
 
+NOTHING = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0)
+
+
 class TurnEnd(Struct, frozen=True, kw_only=True):
     """The last event. A completed or cancelled turn is committed when a listener sees it.
 

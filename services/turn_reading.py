@@ -10,7 +10,7 @@ from database.models import TurnStatus
 from services.choice import Choice
 from services.inference.engine import Delta, Event, Failed, Generation, PromptLogprobs
 from services.live_turn import LiveTurn
-from services.turn_end import TurnEnd, Usage
+from services.turn_end import NOTHING, TurnEnd, Usage
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +58,15 @@ class TurnReading:
                 turn.first_token_at = now()
                 turn.cached_tokens = event.cached_tokens
                 turn.queue_seconds = event.queue_seconds
-            turn.completion_tokens += len(event.token_ids)
             choice = self._choices[event.index]
+            if choice.finish_reason is None:
+                # The engine knows no stop strings, and goes on until all answers have ended.
+                turn.completion_tokens += len(event.token_ids)
             turn.append(choice.push(event))
         elif isinstance(event, Failed):
             self._cut()
-            return TurnEnd(status=TurnStatus.FAILED, usage=usage_so_far(turn), error=_failure(event))
+            usage = usage_so_far(turn) if event.started else NOTHING
+            return TurnEnd(status=TurnStatus.FAILED, usage=usage, error=_failure(event))
         elif isinstance(event, PromptLogprobs):
             if turn.echo is not None:
                 turn.echo.push(event.logprobs)

@@ -17,7 +17,7 @@ from services.joint_opening import JointOpening
 from services.live_turn import LiveTurn
 from services.settlement import settlement
 from services.settlement_service import SettlementService
-from services.turn_end import TurnEnd, Usage
+from services.turn_end import NOTHING, TurnEnd
 from services.turn_log import TurnLog
 from services.turn_metrics import TurnMetrics
 from services.turn_opening import TurnOpening
@@ -180,8 +180,7 @@ class TurnRunner:
 
     async def _take_back(self, plan: TurnPlan, error: OutcomeUnknown) -> None:
         """End a turn that was refused, though its row may be there: nobody else would before its lease expires."""
-        nothing = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0)
-        await self._settle(plan, TurnEnd(status=TurnStatus.FAILED, usage=nothing, error=error))
+        await self._settle(plan, TurnEnd(status=TurnStatus.FAILED, usage=NOTHING, error=error))
 
 
 def _refusal(error: Exception) -> Exception:

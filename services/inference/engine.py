@@ -158,6 +158,9 @@ class End(Struct, frozen=True, tag=True, omit_defaults=True):
     stop_logprobs: TokenLogprobs | None = None
 
 
+_NEVER_STARTED = frozenset({"deadline", "invalid_request", "context_length_exceeded"})
+
+
 class Failed(Struct, frozen=True, tag=True, omit_defaults=True):
     """The last event of a generation, with all its answers, that did not end well.
 
@@ -174,6 +177,11 @@ class Failed(Struct, frozen=True, tag=True, omit_defaults=True):
     message: str
     retryable: bool
     retry_after: float | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether anything may have been computed for it."""
+        return self.kind not in _NEVER_STARTED
 
 
 Event = Delta | PromptLogprobs | End | Failed

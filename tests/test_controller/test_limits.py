@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,11 +12,12 @@ import pytest
 
 from database.clock import now
 from database.identifier import new_id
+from database.models import Limit
 from services.inference.engine import GenerationRequest
 from services.limit_service import Limits, LimitService
 from services.tenant_service import TenantService
 from tests.rows import TESTER
-from tests.service import NEW_MESSAGE, Service, script, stream
+from tests.service import NEW_MESSAGE, Service, running_service, script, stream
 
 _USAGE = "/v1/usage"
 
@@ -246,3 +248,18 @@ async def test_a_tenants_weight_goes_to_the_engine(service: Service, monkeypatch
     await _ask(service.ours)
     await _ask(service.theirs)
     assert [request.weight for request in seen] == [2.5, 1.0]
+
+
+async def test_who_waited_for_a_place_in_vain_has_used_nothing(database_url: str, tmp_path: Path) -> None:
+    # Nobody gets a place so fast.
+    async with running_service(database_url, tmp_path, queue_seconds=1e-6) as service:
+        await _limit(service, Limits(tokens_per_month=10_000))
+        refused = await service.ours.post(NEW_MESSAGE, json={"prompt": "a prompt " * 100})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "deadline")
+        (entry,) = (await service.ours.get("/chat/get/messages/")).json()["messages"]
+        assert (entry["status"], entry["prompt_tokens"]) == ("failed", 0)
+        (usage,) = (await service.ours.get("/v1/usage", params={"group_by": "model"})).json()["data"]
+        assert (usage["requests"], usage["failed"], usage["total_tokens"]) == (1, 1, 0)
+        async with service.database.begin(service.our_id) as session:
+            limits = await session.get_one(Limit, (service.our_id, service.our_id))
+        assert (limits.month_tokens, limits.running) == (0, 0)
