@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from asyncpg import DeadlockDetectedError
+from asyncpg import DataError, DeadlockDetectedError
 from sqlalchemy.exc import IntegrityError
 
 from database.driver import PostgresTransaction, Rows
@@ -60,7 +60,7 @@ class SharedStatements:
             waiting.sort(key=lambda one: [str(one[0].get(name) or "") for name in _LOCKED])
             try:
                 found = await self._run_together(tenant_id, [given for given, _ in waiting], group)
-            except (IntegrityError, DeadlockDetectedError):
+            except (IntegrityError, DataError, DeadlockDetectedError):
                 # One that fails takes all back. It must not fail the others.
                 for given, future in waiting:
                     await self._settle(future, tenant_id, given, group)

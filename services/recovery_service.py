@@ -79,7 +79,13 @@ class RecoveryService:
             leases = await LeaseRepository(session).abandoned(now(), dead_owner)
         interrupted = 0
         for lease in leases:
-            interrupted += await self._log.interrupt(lease.tenant_id, lease.turn_id)
+            try:
+                interrupted += await self._log.interrupt(lease.tenant_id, lease.turn_id)
+            except Unavailable:
+                raise
+            except Exception:
+                # It is tried again in the next round. It must not keep those after it from their end for ever.
+                log.exception("turn %s of a process that died could not be settled", lease.turn_id)
         self.recovered += interrupted
         if interrupted:
             log.warning("%d turns of a process that died are settled as interrupted", interrupted)

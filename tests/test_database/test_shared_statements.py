@@ -107,6 +107,14 @@ async def test_one_that_fails_fails_alone(writing: Writing) -> None:
     assert await writing.names() == set(names)
 
 
+async def test_one_whose_values_have_no_room_in_their_columns_fails_alone(writing: Writing) -> None:
+    names = [new_id() for _ in range(4)]
+    lengths = [0, 0, -(2**40), 0]
+    outcomes = await asyncio.gather(*map(writing.add, names, lengths), return_exceptions=True)
+    assert [isinstance(one, Exception) for one in outcomes] == [False, False, True, False]
+    assert await writing.names() == {names[0], names[1], names[3]}
+
+
 async def test_one_that_is_cancelled_while_it_waits_harms_nobody(writing: Writing) -> None:
     names = [new_id() for _ in range(4)]
     tasks = [asyncio.create_task(writing.add(name)) for name in names]

@@ -82,6 +82,24 @@ async def test_an_expired_turn_is_interrupted_and_a_living_one_is_not(database: 
     assert await _recovery(database).recover() == 0
 
 
+async def test_a_turn_that_cannot_be_settled_does_not_keep_the_others_from_it(
+    database: Database, tenants: TwoTenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = [await _opened(database, tenants.ours, expired=True) for _ in range(3)]
+    interrupt = TurnLog.interrupt
+
+    async def broken(self: TurnLog, tenant_id: str, turn_id: str) -> bool:
+        if turn_id == dead[0].id:
+            raise RuntimeError("a defect")
+        return await interrupt(self, tenant_id, turn_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TurnLog, "interrupt", broken)
+        assert await _recovery(database).recover() == 2
+    assert await _leased(database) == {dead[0].id}
+    assert await _recovery(database).recover() == 1
+
+
 async def test_an_interrupted_turn_has_an_end_and_keeps_its_prompt(database: Database, tenants: TwoTenants) -> None:
     turn = await _opened(database, tenants.ours, expired=True)
     await _recovery(database).recover()
