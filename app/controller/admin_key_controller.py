@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Body, Path, Query
 
 from app.controller.auth import Administrator
 from app.controller.provided import Keys
@@ -58,7 +58,13 @@ async def revoke_key(tenant_id: TenantId, key_id: KeyId, by: Administrator, keys
 
 
 @router.post("/{key_id}/rotate", status_code=201)
-async def rotate_key(tenant_id: TenantId, key_id: KeyId, wanted: Rotation, by: Administrator, keys: Keys) -> MadeKey:
+async def rotate_key(
+    tenant_id: TenantId,
+    key_id: KeyId,
+    wanted: Annotated[Rotation, Body(default_factory=Rotation)],
+    by: Administrator,
+    keys: Keys,
+) -> MadeKey:
     """Make a key like this one, which itself is let in for some hours more."""
     return _shown(await keys.rotate(by, tenant_id, key_id, timedelta(hours=wanted.overlap_hours)))
 

@@ -11,8 +11,8 @@ from fastapi.security.base import SecurityBase
 from structlog.contextvars import bind_contextvars
 
 from app.common.errors import Forbidden, Unauthenticated
+from app.controller.extra_input import refuse_extra_input
 from app.controller.provided import provided
-from app.controller.query import refuse_unknown_query
 from schemas.chat_schema import StreamQuery
 from schemas.text import Id
 from services.audit_service import Actor
@@ -26,7 +26,7 @@ class Require(SecurityBase):
     """A dependency: the caller's principal, if its key is valid and has this scope.
 
     It depends on nothing else, since each further dependency costs a request as much as the check of its key; for the
-    same reason it looks at the query. It describes itself as the one scheme; the description adds `KEY_HEADER`.
+    same reason it looks for extra input. It describes itself as the one scheme; the description adds `KEY_HEADER`.
     """
 
     model, scheme_name = _bearer.model, _bearer.scheme_name
@@ -35,12 +35,12 @@ class Require(SecurityBase):
         self.scope = scope
 
     async def __call__(self, request: Request) -> Principal:
-        """Raises Unauthenticated, Forbidden, or RequestValidationError for a query that the route does not know."""
+        """Raises Unauthenticated, Forbidden, or RequestValidationError for input that the route does not know."""
         principal = await (await provided(request)).authentication.authenticate(await _key(request))
         bind_contextvars(tenant_id=principal.tenant_id)
         if self.scope not in principal.scopes:
             raise Forbidden(f"The API key lacks the scope {self.scope.value!r}.")
-        refuse_unknown_query(request)
+        await refuse_extra_input(request)
         return principal
 
 
@@ -90,6 +90,7 @@ async def _listener(
     if key is None and token is not None:
         tenant_id = await here.stream_access.tenant(token, message_id)
         bind_contextvars(tenant_id=tenant_id)
+        await refuse_extra_input(request)
         return ListenerOf(tenant_id, lambda: here.stream_access.tenant(token, message_id))
     principal = await chat_caller(request)
     return ListenerOf(principal.tenant_id, lambda: here.authentication.authenticate(key))

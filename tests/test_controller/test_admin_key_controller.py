@@ -109,6 +109,17 @@ async def test_both_keys_of_a_rotation_work_and_the_old_one_says_until_when(serv
     assert (again.status_code, again.json()["error"]["param"]) == (400, "key_id")
 
 
+async def test_a_rotation_without_a_body_overlaps_for_a_day(sqlite_service: Service) -> None:
+    made = await make(sqlite_service)
+    url = f"{keys_of(sqlite_service.our_id)}/{made['id']}"
+    for body in (b"null", b"[]", b"0"):
+        assert (await sqlite_service.admin.post(f"{url}/rotate", content=body)).status_code == 400, body
+    new = (await sqlite_service.admin.post(f"{url}/rotate")).json()
+    old = (await sqlite_service.admin.get(url)).json()
+    left = datetime.fromisoformat(old["expires_at"]) - datetime.fromisoformat(new["created_at"])
+    assert left == timedelta(hours=24)
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_bad_input_is_named_and_makes_no_key(service: Service) -> None:
     url = keys_of(service.our_id)

@@ -207,6 +207,8 @@ async def test_a_query_that_means_nothing_is_refused(sqlite_service: Service) ->
     for query in ("offset=-1", "offset=x", "start=3"):
         response = await sqlite_service.nobody.get(f"{begun['stream_url']}&{query}")
         assert response.status_code == 400
+    assert (await sqlite_service.nobody.request("GET", begun["stream_url"], json={"offset": 3})).status_code == 400
+    assert (await sqlite_service.nobody.request("GET", begun["stream_url"], json={})).status_code == 200
 
 
 async def test_a_turn_that_nobody_listens_to_is_cancelled_in_the_end(database_url: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every route, without anyone remembering: closed unless it is listed as open, and blind to other tenants."""
 
 import re
+from collections.abc import AsyncIterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "hi"}]},
 }
 ADMIN = "/admin/"
+
+
+def body_of(method: str, path: str) -> dict[str, Any]:
+    """What this route needs for a body; `{}` where it has none."""
+    return BODIES.get(path, {}) if method == "POST" else {}
 
 
 @cache
@@ -102,7 +108,7 @@ async def test_another_tenants_id_answers_exactly_as_a_random_one(service: Servi
     for method, path in with_ids():
         random = dict.fromkeys(IDS, new_id())
         foreign, other = [
-            await service.ours.request(method, path.format(**ids), params=QUERIES.get(path), json=BODIES.get(path, {}))
+            await service.ours.request(method, path.format(**ids), params=QUERIES.get(path), json=body_of(method, path))
             for ids in (theirs, random)
         ]
         assert_same(foreign, other)
@@ -193,10 +199,43 @@ async def test_a_query_parameter_that_a_route_does_not_know_is_refused_by_name(s
         url = path.format(**dict.fromkeys(IDS, new_id()))
         params = QUERIES.get(path, {}) | {"api-version": "1"}
         for headers in ({}, {"Idempotency-Key": "a-key"}) if method == "POST" else ({},):
-            refused = await caller.request(method, url, params=params, headers=headers, json=BODIES.get(path, {}))
+            refused = await caller.request(method, url, params=params, headers=headers, json=body_of(method, path))
             assert refused.status_code == 400, (method, path, refused.text)
             error = refused.json()["error"]
             assert (error["param"], error["code"]) == ("api-version", "invalid_value"), (method, path)
+
+
+def bodiless() -> list[tuple[str, str]]:
+    """Every route without a body, those that the description does not list included."""
+    found = [one for one in application().routes if isinstance(one, APIRoute) and one.body_field is None]
+    return [(method, one.path_format) for one in found for method in one.methods or () if one.path_format not in OPEN]
+
+
+async def test_a_body_is_refused_where_a_route_has_none(sqlite_service: Service) -> None:
+    assert {("POST", "/admin/v1/purge"), ("DELETE", "/chat/users/"), ("GET", "/v1/models")} <= set(bodiless())
+    for method, path in bodiless():
+        caller = sqlite_service.admin if path.startswith(ADMIN) else sqlite_service.ours
+        url, params = path.format(**dict.fromkeys(IDS, new_id())), QUERIES.get(path.rstrip("/"))
+        for body in (b'{"dry_run": true}', b"null", b"[]", b"{}{}", b"dry_run=true", b"\xff", b"[" * 100_000):
+            refused = await caller.request(method, url, params=params, content=body)
+            assert refused.status_code == 400, (method, path, body, refused.text)
+            error = refused.json()["error"]
+            assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_value")
+            assert "This route knows no body" in error["message"], (method, path, body)
+        answers = [await caller.request(method, url, params=params, content=body) for body in (b"", b"{}", b" {\r\n}")]
+        assert all(answer.status_code in {200, 404} for answer in answers), (method, path, answers[0].text)
+        assert len({answer.status_code for answer in answers}) == 1, (method, path)
+
+
+async def test_a_body_in_pieces_is_refused_too_and_nobody_hears_of_routes_by_it(sqlite_service: Service) -> None:
+    async def in_pieces() -> AsyncIterator[bytes]:
+        for piece in (b"{", b'"dry_run": ', b"true}"):
+            yield piece
+
+    url = "/admin/v1/purge"
+    assert (await sqlite_service.admin.post(url, content=in_pieces())).status_code == 400
+    assert (await sqlite_service.ours.post(url, content=in_pieces())).status_code == 403
+    assert (await sqlite_service.nobody.post(url, content=in_pieces())).status_code == 401
 
 
 def test_no_route_says_that_it_answers_422() -> None:

@@ -12,11 +12,11 @@ from tests.rows import TESTER
 from tests.service import Service, client, running_service
 from tests.test_controller.test_routes import (
     ADMIN,
-    BODIES,
     IDS,
     OPEN,
     QUERIES,
     assert_same,
+    body_of,
     routes,
     their_ids,
     with_ids,
@@ -62,7 +62,7 @@ async def ask_for_what_is_others(service: Service) -> int:
     for method, path in with_ids():
         none = dict.fromkeys(IDS, new_id())
         foreign, other = [
-            await service.ours.request(method, path.format(**ids), params=QUERIES.get(path), json=BODIES.get(path, {}))
+            await service.ours.request(method, path.format(**ids), params=QUERIES.get(path), json=body_of(method, path))
             for ids in (theirs, none)
         ]
         assert_same(foreign, other)
