@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.common.errors import Conflict, InvalidRequest, NotFound
-from database.models import Conversation, Turn
+from database.models import Conversation, Tenant, Turn
 from database.repositories.conversation_repository import ConversationRepository
 from database.repositories.erasure_preview import Doomed, ErasurePreview
 from database.repositories.erasure_repository import Counts, ErasureRepository
@@ -40,23 +40,28 @@ class ErasureService:
     async def preview(self, tenant_id: str, *, conversation_id: str | None = None, user: str | None = None) -> Counts:
         """What would be deleted of one conversation or user, or with the whole tenant; the rows by table.
 
-        Raises NotFound for a tenant that is not there. What runs would not be erased, and is not counted.
+        Raises NotFound or InvalidRequest as the erasure itself does, but a tenant need not be suspended to look first.
+        What runs would not be erased, and is not counted.
         """
         async with self._database.begin(tenant_id) as session:
-            existing(await TenantRepository(session).get(tenant_id))
+            tenant = existing(await TenantRepository(session).get(tenant_id))
             preview = ErasurePreview(session)
             if conversation_id is not None:
+                _existing(await ConversationRepository(session).get(conversation_id))
                 return await preview.count(Doomed(conversations=Conversation.id == conversation_id))
             if user is not None:
-                return await preview.count(Doomed(conversations=Conversation.user == user, turns=Turn.user == user))
+                counts = await preview.count(Doomed(conversations=Conversation.user == user, turns=Turn.user == user))
+                if not counts and not await ErasureRepository(session, self._batch).running(_turns_of(user)):
+                    raise _nothing_stored()
+                return counts
+            _check_erasable(tenant)
             return await preview.tenant(tenant_id)
 
     async def conversation(self, by: Actor, tenant_id: str, conversation_id: str) -> Counts:
         """Erase a conversation and all that belongs to it. Raises NotFound or Conflict."""
 
         async def batch(session: AsyncSession) -> Batch:
-            if not await ConversationRepository(session).lock(conversation_id):
-                raise NotFound("There is no such conversation.", param="conversation_id", code="conversation_not_found")
+            _existing(await ConversationRepository(session).lock(conversation_id))
             erasure = ErasureRepository(session, self._batch)
             await _unless_running(erasure, Turn.conversation_id == conversation_id, "conversation_locked")
             deleted = await erasure.conversations(Conversation.id == conversation_id)
@@ -66,8 +71,6 @@ class ErasureService:
 
     async def user(self, by: Actor, tenant_id: str, user: str) -> Counts:
         """Erase the conversations and turns of one of the tenant's end users. Raises NotFound or Conflict."""
-        conversations = select(Conversation.id).where(Conversation.user == user)
-        turns = or_(Turn.user == user, Turn.conversation_id.in_(conversations))
         found = False
 
         async def batch(session: AsyncSession) -> Batch:
@@ -75,9 +78,9 @@ class ErasureService:
             erasure = ErasureRepository(session, self._batch)
             deleted = await erasure.conversations(Conversation.user == user) or await erasure.turns(Turn.user == user)
             # Asked last, when none begins any more in what was deleted, which then comes back.
-            await _unless_running(erasure, turns, "turn_running")
+            await _unless_running(erasure, _turns_of(user), "turn_running")
             if not deleted and not found:
-                raise NotFound("Nothing is stored of such a user.", param="user", code="user_not_found")
+                raise _nothing_stored()
             found = True
             return deleted, not deleted
 
@@ -87,11 +90,13 @@ class ErasureService:
     async def tenant(self, by: Actor, tenant_id: str) -> Counts:
         """Erase a suspended tenant with everything it has, its keys included.
 
-        Raises NotFound; InvalidRequest unless it is suspended; Conflict while its last turns run.
+        Raises NotFound; InvalidRequest unless it is suspended, which the administrators' never is; Conflict while its
+        last turns run.
         """
 
         async def batch(session: AsyncSession) -> Batch:
             tenant = existing(await TenantRepository(session).lock(tenant_id))
+            _check_erasable(tenant)
             if tenant.suspended_at is None:
                 raise InvalidRequest("Suspend the tenant first; erasing cannot be undone.", param="tenant_id")
             erasure = ErasureRepository(session, self._batch)
@@ -137,6 +142,24 @@ async def erase_turn(session: AsyncSession, by: Actor, turn: Turn) -> bool:
         return False
     record(session, by, "turn.erased", tenant_id=turn.tenant_id, target_id=turn.id, after=dict(deleted))
     return True
+
+
+def _turns_of(user: str) -> ColumnElement[bool]:
+    return or_(Turn.user == user, Turn.conversation_id.in_(select(Conversation.id).where(Conversation.user == user)))
+
+
+def _existing(conversation: Conversation | None) -> None:
+    if conversation is None:
+        raise NotFound("There is no such conversation.", param="conversation_id", code="conversation_not_found")
+
+
+def _nothing_stored() -> NotFound:
+    return NotFound("Nothing is stored of such a user.", param="user", code="user_not_found")
+
+
+def _check_erasable(tenant: Tenant) -> None:
+    if tenant.administers:
+        raise InvalidRequest("The administrators cannot be erased: revoke their keys.", param="tenant_id")
 
 
 async def _unless_running(erasure: ErasureRepository, condition: ColumnElement[bool], code: str) -> None:

@@ -166,6 +166,20 @@ async def test_what_would_be_erased_of_a_tenant_that_is_not_there_is_not_counted
         assert counted.status_code == 404, path
 
 
+async def test_what_cannot_be_erased_is_refused_alike_when_it_is_only_counted(sqlite_service: Service) -> None:
+    (own,) = [one["id"] for one in (await sqlite_service.admin.get(TENANTS)).json()["data"] if one["administers"]]
+    ours = f"{TENANTS}/{sqlite_service.our_id}"
+    for url, code in (
+        (f"{TENANTS}/{'0' * 32}?", "tenant_not_found"),
+        (f"{ours}/users?user=nobody&", "user_not_found"),
+        (f"{ours}/conversations/{'0' * 32}?", "conversation_not_found"),
+        (f"{TENANTS}/{own}?", "invalid_request"),
+    ):
+        erased, counted = [await sqlite_service.admin.delete(f"{url}dry_run={dry}") for dry in ("false", "true")]
+        assert erased.json()["error"]["code"] == code, (url, erased.text)
+        assert (counted.status_code, counted.json()) == (erased.status_code, erased.json()), url
+
+
 async def _age(service: Service, conversation_id: str) -> None:
     """Let a conversation be older than its tenant keeps it."""
     await service.admin.post(f"{TENANTS}/{service.our_id}", json={"conversation_days": 30})

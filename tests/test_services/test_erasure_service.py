@@ -153,6 +153,34 @@ async def test_what_runs_is_not_erased(database: Database, tenants: TwoTenants, 
     assert await row_counts(database) == before
 
 
+async def test_what_runs_is_not_counted_but_what_is_not_there_is_not_found(
+    database: Database, tenants: TwoTenants, erasure: ErasureService
+) -> None:
+    tenant_id, theirs = tenants.ours.tenant_id, await _said(database, tenants.theirs, 1, user=_USER)
+    conversation_id = await _said(database, tenants.ours, 0, user="bob")
+    running = a_turn(tenants.ours, conversation_id=conversation_id, user="carol", status=TurnStatus.RUNNING)
+    await store(database, tenants.ours, running)
+    assert await erasure.preview(tenant_id, user="carol") == {}
+    assert await erasure.preview(tenant_id, user="bob") == {}
+    assert await erasure.preview(tenant_id, conversation_id=conversation_id) == {}
+    for missing in ({"user": _USER}, {"user": "nobody"}, {"conversation_id": theirs}, {"conversation_id": new_id()}):
+        with pytest.raises(NotFound) as counted:
+            await erasure.preview(tenant_id, **missing)
+        with pytest.raises(NotFound) as erased:
+            await (erasure.user if "user" in missing else erasure.conversation)(TESTER, tenant_id, *missing.values())
+        assert vars(counted.value) == vars(erased.value)
+
+
+async def test_the_administrators_are_neither_erased_nor_counted(
+    database: Database, tenants: TwoTenants, erasure: ErasureService
+) -> None:
+    administrators = (await TenantService(database).administrators(TESTER)).id
+    for attempt in (erasure.preview(administrators), erasure.tenant(TESTER, administrators)):
+        with pytest.raises(InvalidRequest, match="revoke their keys"):
+            await attempt
+    assert (await erasure.preview(tenants.ours.tenant_id))["tenants"] == 1
+
+
 async def test_an_erasure_is_audited_with_its_report_and_without_names(database: Database, tenants: TwoTenants) -> None:
     erasure, tenant_id = ErasureService(database, 2), tenants.ours.tenant_id
     reports = [

@@ -11,7 +11,7 @@ from database.models import Turn
 from database.session import Database
 from services.principal import Principal
 from services.tenant_service import TenantService
-from tests.administration import Command
+from tests.administration import Command, assert_refused
 from tests.conftest import make_tenant
 from tests.rows import TESTER, a_conversation, a_text, a_turn, an_item, store
 from tests.test_tools.test_data_migration.copies import on as work_on
@@ -54,10 +54,14 @@ def test_a_dry_run_counts_what_then_goes(on: Command, database_url: str, command
     assert work_on(database_url, lambda database: _turns(database, ours)) == left
 
 
-def test_a_conversation_that_is_not_there_is_nothing_to_erase(on: Command, database_url: str) -> None:
+def test_what_is_not_there_is_said_in_a_sentence_also_when_it_is_only_counted(on: Command, database_url: str) -> None:
     work_on(database_url, _old)
-    assert on.json("erase", "conversation", "ours", "0" * 32, "--dry-run") == [{}]
-    assert on("erase", "conversation", "ours", "0" * 32).status == 1
+    for words, sentence in (
+        (["conversation", "ours", "0" * 32], "There is no such conversation."),
+        (["user", "ours", "nobody"], "Nothing is stored of such a user."),
+    ):
+        for options in ([], ["--dry-run"]):
+            assert_refused(on("erase", *words, *options), sentence)
 
 
 def test_after_a_large_purge_it_says_what_becomes_of_the_space(
