@@ -18,7 +18,7 @@ from services.key_token import Peppers
 from services.name import check_name
 from services.new_key import NewKey, new_key, snapshot
 from services.principal import TENANT_SCOPES, Scope
-from services.tenant_service import existing
+from services.tenant_service import ADMINISTRATORS, RENAME_FIRST, existing
 
 
 class KeyService:
@@ -159,7 +159,8 @@ def _granted(tenant: Tenant, scopes: Collection[Scope] | None) -> Collection[Sco
     if scopes is None:
         return {Scope.ADMIN} if tenant.administers else TENANT_SCOPES
     if Scope.ADMIN in scopes and not tenant.administers:
-        raise InvalidRequest("Only keys of the administrators can have the scope 'admin'.", param="scopes")
+        cure = f" {RENAME_FIRST} Then make the key with key create --admin." if tenant.name == ADMINISTRATORS else ""
+        raise InvalidRequest(f"Only keys of the administrators can have the scope 'admin'.{cure}", param="scopes")
     return scopes
 
 

@@ -17,6 +17,11 @@ from services.audit_service import Actor, record
 from services.name import check_name
 
 ADMINISTRATORS = "administrators"
+# Of a tenant that was made when anybody could have the name.
+RENAME_FIRST = (
+    f"The tenant named {ADMINISTRATORS!r} is not the administrators'; rename it: "
+    f"python -m tools.admin tenant rename {ADMINISTRATORS} NEW_NAME."
+)
 _AUDITED = (
     "name",
     "administers",
@@ -38,8 +43,8 @@ class TenantService:
         self._database = database
 
     async def create(self, by: Actor, name: str, **columns: Any) -> Tenant:
-        """A new tenant. Raises Conflict if the name is taken, InvalidRequest if it is none."""
-        _check(name)
+        """A new tenant. Raises Conflict if the name is taken, InvalidRequest if it is none or the administrators'."""
+        _check(name, administers=columns.get("administers", False))
         _check_part(columns)
         tenant = new_tenant(name, now(), **columns)
         with _unless_taken(name):
@@ -49,10 +54,18 @@ class TenantService:
         return tenant
 
     async def administrators(self, by: Actor) -> Tenant:
-        """The tenant whose keys administer the service, made when it is first asked for."""
+        """The tenant whose keys administer the service, made when it is first asked for.
+
+        Raises Conflict if another one has its name, from when that could be given.
+        """
         async with self._database.begin_global() as session:
-            tenant = await TenantRepository(session).administrators()
-        return tenant or await self.create(by, ADMINISTRATORS, administers=True)
+            repository = TenantRepository(session)
+            if (tenant := await repository.administrators()) is not None:
+                return tenant
+            other = await repository.by_name(ADMINISTRATORS)
+        if other is not None:
+            raise Conflict(f"{RENAME_FIRST} Then ask again.", param="name", code="name_taken")
+        return await self.create(by, ADMINISTRATORS, administers=True)
 
     async def all(self) -> list[Tenant]:
         """Every tenant, by name."""
@@ -83,10 +96,10 @@ class TenantService:
         Raises NotFound, and what `create` does.
         """
         _check_part(columns)
-        if "name" in columns:
-            _check(columns["name"])
         with _unless_taken(columns.get("name")):
             async with self._changing(by, "tenant.change", tenant_id) as tenant:
+                if columns.get("name", tenant.name) != tenant.name:
+                    _check(columns["name"], administers=tenant.administers)
                 for column, value in columns.items():
                     setattr(tenant, column, value)
         return tenant
@@ -134,10 +147,12 @@ def snapshot(tenant: Tenant) -> dict[str, Any]:
     return {name: getattr(tenant, name) for name in _AUDITED}
 
 
-def _check(name: str) -> None:
+def _check(name: str, *, administers: bool) -> None:
     if not name:
         raise InvalidRequest("A tenant needs a name.", param="name")
     check_name(name)
+    if name == ADMINISTRATORS and not administers:
+        raise InvalidRequest(f"The name {name!r} is kept for the administrators' own tenant.", param="name")
 
 
 def _check_part(columns: Mapping[str, Any]) -> None:

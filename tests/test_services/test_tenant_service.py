@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 
-from app.common.errors import Conflict, InvalidRequest, NotFound
+from app.common.errors import AppError, Conflict, InvalidRequest, NotFound
 from database.session import Database
-from services.tenant_service import TenantService
-from tests.rows import TESTER
+from services.key_service import KeyService
+from services.key_token import Peppers
+from services.principal import Scope
+from services.tenant_service import ADMINISTRATORS, TenantService
+from tests.rows import TESTER, a_tenant
 
 
 @pytest.fixture
@@ -87,6 +90,34 @@ async def test_there_is_one_tenant_of_administrators_and_it_cannot_be_suspended(
     assert [tenant.administers for tenant in await service.all()] == [True]
     with pytest.raises(InvalidRequest):
         await service.suspend(TESTER, administrators.id)
+
+
+async def test_the_administrators_name_is_given_to_no_other_tenant(service: TenantService) -> None:
+    other = await service.create(TESTER, "ours")
+    for attempt in (service.create(TESTER, ADMINISTRATORS), service.change(TESTER, other.id, name=ADMINISTRATORS)):
+        with pytest.raises(InvalidRequest) as caught:
+            await attempt
+        assert caught.value.param == "name"
+    administrators = await service.administrators(TESTER)
+    await service.change(TESTER, administrators.id, name="operations")
+    with pytest.raises(InvalidRequest):
+        await service.change(TESTER, other.id, name=ADMINISTRATORS)
+    assert (await service.change(TESTER, administrators.id, name=ADMINISTRATORS)).name == ADMINISTRATORS
+
+
+async def test_a_tenant_that_had_the_administrators_name_before_is_to_be_renamed(
+    database: Database, service: TenantService
+) -> None:
+    async with database.begin_global() as session:
+        session.add(old := a_tenant(ADMINISTRATORS))
+    keys = KeyService(database, Peppers(b"s" * 32))
+    for attempt in (service.administrators(TESTER), keys.create(TESTER, old.id, scopes={Scope.ADMIN})):
+        with pytest.raises(AppError, match="tenant rename administrators NEW_NAME"):
+            await attempt
+    # It is still a tenant like any other: who sends its name along changes the rest.
+    assert (await service.change(TESTER, old.id, name=ADMINISTRATORS, turn_days=7)).turn_days == 7
+    await service.change(TESTER, old.id, name="ours")
+    assert (await service.administrators(TESTER)).name == ADMINISTRATORS
 
 
 async def test_what_is_not_there_is_not_found(service: TenantService) -> None:

@@ -52,8 +52,10 @@ def test_the_first_admin_key_is_made_by_one_command(on: Admin, database_url: str
     keys = [on.json("key", "create", "--admin", "--name", name)[0] for name in ("first", "second")]
     principals = [authenticated(database_url, made["key"]) for made in keys]
     assert [principal.scopes for principal in principals] == [{Scope.ADMIN}] * 2
-    (tenant,) = on.json("tenant", "list")
+    on.json("tenant", "create", "ours")
+    tenant, other = on.json("tenant", "list")
     assert {principal.tenant_id for principal in principals} == {tenant["id"]}
+    assert (tenant["administers"], other["administers"]) == (True, False)
 
 
 def test_a_key_is_either_a_tenants_or_an_administrators(on: Admin) -> None:

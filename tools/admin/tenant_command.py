@@ -112,6 +112,7 @@ def _row(tenant: Tenant) -> dict[str, Any]:
     return {
         "id": tenant.id,
         "name": tenant.name,
+        "administers": tenant.administers,
         "created_at": tenant.created_at,
         "suspended_at": tenant.suspended_at,
         "keeps_content": tenant.keeps_content,
