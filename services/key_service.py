@@ -15,7 +15,7 @@ from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
 from services.audit_service import Actor, record
 from services.key_token import Peppers
-from services.name import check_name
+from services.name import check_models, check_name
 from services.new_key import NewKey, new_key, snapshot
 from services.principal import TENANT_SCOPES, Scope
 from services.tenant_service import ADMINISTRATORS, RENAME_FIRST, existing
@@ -45,7 +45,7 @@ class KeyService:
             tenant_id: whose it is.
             name: what it is for.
             scopes: None for all but `admin`; of the administrators, for `admin` alone.
-            models: the models it may use, by the names clients see; None for all.
+            models: the models it may use, by the names clients see, at least one; None for all.
             expires_at: aware; None for never.
 
         Raises:
@@ -53,6 +53,7 @@ class KeyService:
             InvalidRequest: such a key cannot be.
         """
         check_name(name)
+        check_models(models)
         at = now()
         if expires_at is not None and expires_at <= at:
             raise InvalidRequest("The key would have expired already.", param="expires_at")
@@ -90,6 +91,7 @@ class KeyService:
         """
         if "name" in columns:
             check_name(columns["name"])
+        check_models(columns.get("models"))
         async with self._changing(by, "key.change", tenant_id, key_id) as (_session, key):
             if "expires_at" in columns and key.replaced_by is not None:
                 _check_overlap(key, columns["expires_at"])

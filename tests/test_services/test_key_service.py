@@ -69,6 +69,19 @@ async def test_a_name_longer_than_its_column_is_refused_on_every_database(keys: 
         await keys.change(TESTER, tenant_id, made.row.id, name="x" * 101)
 
 
+@pytest.mark.parametrize("models", [[], [""], ["a", "m" * 257], ["a\n"], ["\udcff"], [str(n) for n in range(101)]])
+async def test_a_model_that_cannot_be_is_refused(keys: KeyService, tenant_id: str, models: list[str]) -> None:
+    made = await keys.create(TESTER, tenant_id, models=["m" * 256, "模型　1"])
+    for attempt in (
+        keys.create(TESTER, tenant_id, models=models),
+        keys.change(TESTER, tenant_id, made.row.id, models=models),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            await attempt
+        assert caught.value.param == "models"
+    assert [key.models for key in await keys.page(tenant_id, None, 9)] == [["m" * 256, "模型　1"]]
+
+
 async def test_keys_are_listed_oldest_first_by_tenant_and_page(
     database: Database, keys: KeyService, tenant_id: str
 ) -> None:

@@ -120,6 +120,15 @@ def test_a_key_is_given_other_models_and_no_end(on: Admin, database_url: str) ->
     assert on("key", "expire", new["id"], "--never").status == 0
 
 
+@pytest.mark.parametrize("model", ["", "m" * 257])
+def test_a_model_that_cannot_be_is_said_in_a_sentence(on: Admin, model: str) -> None:
+    on.json("tenant", "create", "ours")
+    (made,) = on.json("key", "create", "ours")
+    for command in (("create", "ours", "--model", model), ("models", made["id"], model)):
+        assert_refused(on("key", *command), "A model's name is 1 to 256 characters of text.")
+    assert [key["models"] for key in on.json("key", "list", "ours")] == [None]
+
+
 def test_a_tenant_is_renamed_given_a_policy_suspended_and_erased(on: Admin, database_url: str) -> None:
     on.json("tenant", "create", "before")
     (made,) = on.json("key", "create", "before")
