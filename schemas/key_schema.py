@@ -29,7 +29,7 @@ class KeyChange(BaseModel):
 class NewKeyRequest(KeyChange):
     """A key to make."""
 
-    scopes: list[_Scope] | None = Field(
+    scopes: Annotated[list[_Scope], Field(min_length=1)] | None = Field(
         None, description="By default all but `admin`; of the administrators, `admin` alone."
     )
 

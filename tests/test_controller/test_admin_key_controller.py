@@ -128,6 +128,7 @@ async def test_bad_input_is_named_and_makes_no_key(service: Service) -> None:
         ("name", {"name": "x" * 101}),
         ("scopes.0", {"scopes": ["everything"]}),
         ("scopes", {"scopes": ["admin"]}),
+        ("scopes", {"scopes": []}),
         ("models", {"models": []}),
         ("models.0", {"models": [""]}),
         ("expires_at", {"expires_at": "2020-01-01T00:00:00Z"}),

@@ -65,6 +65,13 @@ def test_a_key_is_either_a_tenants_or_an_administrators(on: Admin) -> None:
     assert_refused(on("key", "create", "ours", "--scope", "admin"), "Only keys of the administrators")
 
 
+def test_no_key_is_made_that_may_do_nothing(on: Admin) -> None:
+    on.json("tenant", "create", "ours")
+    for scope in ("", "none"):
+        assert on("key", "create", "ours", "--scope", scope).status == 2
+    assert on.json("key", "list", "ours") == []
+
+
 def test_a_key_may_expire(on: Admin) -> None:
     on.json("tenant", "create", "ours")
     (made,) = on.json("key", "create", "ours", "--days", "36500")
