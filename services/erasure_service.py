@@ -3,7 +3,8 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,7 +17,7 @@ from database.repositories.erasure_repository import Counts, ErasureRepository
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
 from services.audit_service import Actor, record
-from services.tenant_service import existing
+from services.tenant_service import existing, snapshot
 
 # What one transaction deleted, and whether nothing is left to delete.
 Batch = tuple[Counts, bool]
@@ -93,6 +94,7 @@ class ErasureService:
         Raises NotFound; InvalidRequest unless it is suspended, which the administrators' never is; Conflict while its
         last turns run.
         """
+        before: dict[str, Any] = {}
 
         async def batch(session: AsyncSession) -> Batch:
             tenant = existing(await TenantRepository(session).lock(tenant_id))
@@ -101,10 +103,11 @@ class ErasureService:
                 raise InvalidRequest("Suspend the tenant first; erasing cannot be undone.", param="tenant_id")
             erasure = ErasureRepository(session, self._batch)
             await _unless_running(erasure, Turn.tenant_id == tenant_id, "turn_running")
+            before.update(snapshot(tenant))
             deleted = await erasure.tenant(tenant_id)
             return deleted, deleted["tenants"] > 0
 
-        return await self._all(_Erasure(by, "tenant", tenant_id, tenant_id), batch)
+        return await self._all(_Erasure(by, "tenant", tenant_id, tenant_id, before), batch)
 
     async def _all(self, erasure: "_Erasure", batch: Callable[[AsyncSession], Awaitable[Batch]]) -> Counts:
         """Batch after batch until one says that it was the last. Audited when it begins, and with its report."""
@@ -115,24 +118,27 @@ class ErasureService:
                 deleted, was_last = await batch(session)
                 total += deleted
                 if not begun:
-                    erasure.record(session, "erase")
+                    erasure.record(session, "erase", before=erasure.before or None)
                     begun = True
                 if was_last:
-                    erasure.record(session, "erased", dict(total))
+                    erasure.record(session, "erased", after=dict(total))
                     return total
             await asyncio.sleep(self._pause)
 
 
 @dataclass(frozen=True, slots=True)
 class _Erasure:
+    """`before`: what the log keeps of what is erased, from its first batch on; nothing where that is content."""
+
     by: Actor
     kind: str
     tenant_id: str
     target_id: str | None
+    before: dict[str, Any] = field(default_factory=dict)
 
-    def record(self, session: AsyncSession, what: str, report: dict[str, int] | None = None) -> None:
+    def record(self, session: AsyncSession, what: str, **values: dict[str, Any] | None) -> None:
         action = f"{self.kind}.{what}"
-        record(session, self.by, action, tenant_id=self.tenant_id, target_id=self.target_id, after=report)
+        record(session, self.by, action, tenant_id=self.tenant_id, target_id=self.target_id, **values)
 
 
 async def erase_turn(session: AsyncSession, by: Actor, turn: Turn) -> bool:

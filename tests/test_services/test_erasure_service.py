@@ -194,6 +194,9 @@ async def test_an_erasure_is_audited_with_its_report_and_without_names(database:
     actions = [f"{kind}.{what}" for kind in ("conversation", "user", "tenant") for what in ("erase", "erased")]
     assert [event.action for event in reversed(events)] == actions
     assert [event.after for event in reversed(events) if event.after] == reports
+    # Administrators named the tenant; its conversations and users, its callers did.
+    (before,) = [event.before for event in events if event.before is not None]
+    assert (before["name"], before["suspended_at"] is None) == ("ours", False)
     assert await columns_holding(database, _USER) == set()
 
 

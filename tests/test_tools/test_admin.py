@@ -197,6 +197,19 @@ def test_every_change_is_in_the_audit_log_with_the_user_who_made_it(on: Admin, m
     assert on.json("audit", "--limit", "1", "--after", events[0]["id"]) == events[1:]
     assert len(on.json("audit")) == 3
     assert "tenant.create" in on("audit").output
+    for wrong in (("--after", "x"), ("--tenant-id", "ours"), ("--tenant", "ours", "--tenant-id", tenant["id"])):
+        assert on("audit", *wrong).status == 2
+
+
+def test_the_log_of_an_erased_tenant_is_found_by_its_id_and_says_its_name(on: Admin) -> None:
+    on.json("tenant", "create", "theirs")
+    (tenant,) = on.json("tenant", "create", "ours")
+    on("tenant", "suspend", "ours")
+    on("tenant", "erase", "ours")
+    assert_refused(on("audit", "--tenant", "ours"), "There is no tenant named 'ours'.")
+    events = on.json("audit", "--tenant-id", tenant["id"])
+    assert [event["action"] for event in events] == ["tenant.erased", "tenant.erase", "tenant.suspend", "tenant.create"]
+    assert (events[0]["before"], events[1]["before"]["name"], events[1]["after"]) == (None, "ours", None)
 
 
 def test_a_table_shows_keys_ids_and_names_whole_however_narrow_the_terminal(on: Admin, database_url: str) -> None:

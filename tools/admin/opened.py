@@ -4,6 +4,7 @@ import asyncio
 import getpass
 import json
 import os
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -24,6 +25,7 @@ Result = TypeVar("Result")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 _WIDE = 2000
+_ID = re.compile("[0-9a-f]{32}")
 
 
 def with_database(work: Callable[[Settings, Database], Awaitable[Result]]) -> Result:
@@ -52,6 +54,13 @@ def operator() -> Actor:
         # In a container the user's number may have no name.
         name = f"uid {os.getuid()}"
     return Actor(type="command_line", id=name)
+
+
+def an_id(given: str | None) -> str | None:
+    """What was given for an id, if anything was. Raises BadParameter for what is none."""
+    if given is not None and not _ID.fullmatch(given):
+        raise typer.BadParameter("an id is 32 hexadecimal digits")
+    return given
 
 
 def show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
