@@ -20,11 +20,18 @@ class LimitsWanted(BaseModel):
 
 
 class LimitsView(LimitsWanted):
-    """Limits of a key, or with `key` null those of the tenant as a whole; and how many turns are running."""
+    """Limits of a key, or with `key` null those of the tenant as a whole; and what is used of them.
+
+    Minutes, days and months are the calendar's, in UTC; turns that run count with all that they may become.
+    """
 
     key: str | None = Field(description="Of a rotation, the newest.")
     keys: list[str] = Field(description="All keys of a rotation, oldest first: they share these limits, as one budget.")
-    running: int
+    requests_used_this_minute: int
+    tokens_used_this_minute: int
+    tokens_used_this_day: int
+    tokens_used_this_month: int
+    running: int = Field(description="How many turns are running.")
 
 
 class LimitsList(BaseModel):

@@ -14,6 +14,7 @@ from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
 from services.audit_service import Actor, record
 from services.key_service import existing_key
+from services.limit_use import LimitUse, limit_use
 from services.limit_window import minute_began, windows
 from services.tenant_service import existing
 
@@ -42,11 +43,13 @@ class KeptLimits:
     """Limits with what is used of them, and whose they are.
 
     Attributes:
+        use: when they were looked up.
         keys: the ids of all keys of a rotation, oldest first: these are their limits together; none where they are the
             whole tenant's.
     """
 
     row: Limit
+    use: LimitUse
     keys: Sequence[str]
 
 
@@ -95,14 +98,15 @@ class LimitService:
                 setattr(row, name, value)
             if before != (after := asdict(limits)):
                 record(session, by, "limit.set", tenant_id=tenant_id, target_id=subject, before=before, after=after)
-        return KeptLimits(row, keys)
+        return KeptLimits(row, limit_use(row, now()), keys)
 
     async def of_tenant(self, tenant_id: str) -> list[KeptLimits]:
         """The limits of a tenant and of its keys. Raises NotFound."""
         await self._subject(tenant_id, None)
         async with self._database.begin(tenant_id) as session:
             keys = await KeyRepository(session).sharing(tenant_id)
-            return [KeptLimits(row, keys.get(row.subject, [])) for row in await LimitRepository(session).all()]
+            rows, at = await LimitRepository(session).all(), now()
+        return [KeptLimits(row, limit_use(row, at), keys.get(row.subject, [])) for row in rows]
 
     async def _subject(self, tenant_id: str, key_id: str | None) -> str:
         """What the limits are kept under. Raises NotFound."""

@@ -1,5 +1,6 @@
 """`/admin/v1/tenants/{tenant_id}/limits`: how much a tenant and its keys may use."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import Path
@@ -18,7 +19,7 @@ TenantId = Annotated[Id, Path()]
 
 @router.get("/limits")
 async def list_limits(tenant_id: TenantId, _caller: AdminCaller, limits: TheLimits) -> LimitsList:
-    """List the limits of a tenant and of its keys."""
+    """List the limits of a tenant and of its keys, and what is used of them."""
     return LimitsList(data=[_view(kept) for kept in await limits.of_tenant(tenant_id)])
 
 
@@ -46,5 +47,5 @@ def _view(kept: KeptLimits) -> LimitsView:
         turns_at_once=row.turns_at_once,
         tokens_per_day=row.tokens_per_day,
         tokens_per_month=row.tokens_per_month,
-        running=row.running,
+        **asdict(kept.use),
     )

@@ -10,7 +10,7 @@ from database.prepared import OWN_TENANT, given
 _limits: Any = Limit.__table__
 _WINDOWS = ("minute", "day", "month")
 # A row that is further ahead than this was written by a clock that is wrong.
-_FARTHEST_MINUTES = 5
+FARTHEST_MINUTES = 5
 # Each limit, and what must not be more than it.
 METERS = {
     "requests_per_minute": "minute_requests",
@@ -38,7 +38,7 @@ def _locked(*columns: Any) -> Select[Any]:
 def _is_wrong() -> Any:
     minute = _limits.c.minute
     # Set on the left, where PostgreSQL takes the type of the parameter from.
-    return minute - _FARTHEST_MINUTES > given("limit_minute", minute)
+    return minute - FARTHEST_MINUTES > given("limit_minute", minute)
 
 
 def _goes_on(window: str) -> Any:

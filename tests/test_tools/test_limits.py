@@ -40,6 +40,17 @@ def test_limits_of_a_rotation_are_listed_once_with_all_its_keys(on: Admin) -> No
     assert {f"{old['id']}, {new['id']}"} <= cells(on("limit", "list", "ours").output)
 
 
+def test_what_is_used_of_limits_is_listed_beside_them(on: Admin, database_url: str) -> None:
+    on.json("tenant", "create", "ours")
+    (key,) = on.json("key", "create", "ours")
+    _use(database_url, authenticated(database_url, key["key"]))
+    on.json("limit", "set", "ours", "--tokens-per-month", "1000")
+    (listed,) = on.json("limit", "list", "ours")
+    assert (listed["tokens_used_this_month"], listed["requests_used_this_minute"]) == (12, 0)
+    shown = cells(on("limit", "list", "ours").output)
+    assert {"tokens_per_month", "1000", "tokens_used_this_month", "12"} <= shown
+
+
 def test_a_weight_is_set_within_its_bounds(on: Admin) -> None:
     on.json("tenant", "create", "ours")
     assert on.json("tenant", "weight", "ours", "2.5")[0]["weight"] == 2.5

@@ -1,5 +1,6 @@
 """`limit`: how much tenants and keys may use."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -67,5 +68,5 @@ def _row(kept: KeptLimits) -> dict[str, Any]:
         "turns_at_once": limit.turns_at_once,
         "tokens_per_day": limit.tokens_per_day,
         "tokens_per_month": limit.tokens_per_month,
-        "running": limit.running,
+        **asdict(kept.use),
     }
