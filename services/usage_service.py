@@ -7,6 +7,7 @@ from typing import Any
 from app.common.errors import InvalidRequest
 from database.repositories.tenant_repository import TenantRepository
 from database.repositories.usage_repository import UsageFilter, UsageRepository
+from database.repositories.usage_statements import SUMS
 from database.session import Database
 from services.tenant_service import existing
 
@@ -44,6 +45,11 @@ class UsageService:
             tenants = TenantRepository(session)
             found = await tenants.all() if tenant_id is None else [existing(await tenants.get(tenant_id))]
         return [{"tenant": one.name, **row} for one in found for row in await self.of_tenant(one.id, wanted, by)]
+
+
+def names_of_all(by: Sequence[str] = DIMENSIONS) -> list[str]:
+    """What each row of `of_all` holds, in order, also where there is none."""
+    return ["tenant", *(name for name in DIMENSIONS if name in by), *SUMS, "total_tokens"]
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:

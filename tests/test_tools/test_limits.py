@@ -86,6 +86,11 @@ def test_usage_of_all_tenants_is_told_as_a_table_json_or_csv(on: Admin, database
     assert (by_model["model"], "day" in by_model) == ("a-model", False)
     read = list(csv.DictReader(io.StringIO(on("usage", "--csv").output)))
     assert read == [{name: str(value) for name, value in row.items()} for row in rows]
+    # The heading is the same with rows and without.
+    for by in ([], ["--by", "model", "--by", "day"]):
+        heading, *_, last = on("usage", "--csv", *by).output.splitlines()
+        assert on("usage", "--csv", *by, "--until", "2020-01-01").output.splitlines() == [heading]
+        assert last.startswith("theirs,")
     assert on.json("usage", "--key", rows[0]["key"], "--model", "a-model") == rows[:1]
     assert on.json("usage", "--key", "0" * 32) == on.json("usage", "--model", "another") == []
     on("tenant", "rename", "theirs", "@theirs")

@@ -13,7 +13,7 @@ from database.repositories.usage_repository import UsageFilter
 from database.session import Database
 from services.csv_cell import cell
 from services.tenant_service import TenantService
-from services.usage_service import DIMENSIONS, UsageService
+from services.usage_service import DIMENSIONS, UsageService, names_of_all
 from tools.admin.opened import AsJson, show, with_database
 
 _Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="UTC, included.")]
@@ -43,11 +43,11 @@ def usage(
 
     rows = with_database(work)
     plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
-    if as_csv and plain:
-        writer = csv.DictWriter(sys.stdout, plain[0])
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, names_of_all(by or DIMENSIONS))
         writer.writeheader()
         writer.writerows({name: cell(value) for name, value in row.items()} for row in plain)
-    elif not as_csv:
+    else:
         show(plain, as_json=as_json)
 
 
