@@ -16,8 +16,9 @@ from services.choice import Choice
 from services.content_policy import check_kept
 from services.context_reader import ContextReader
 from services.inference.codec import Codec, Codecs
-from services.inference.engine import Engine, EngineUnavailable, GenerationRequest
+from services.inference.engine import Engine, GenerationRequest
 from services.inference.prompt import Message
+from services.inference.refusal import EngineUnavailable
 from services.inference.tokenizer import TokenizerError
 from services.live_turn import LiveTurn
 from services.principal import Principal

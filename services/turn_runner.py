@@ -12,7 +12,8 @@ from app.common.errors import AppError, ClockWrong, GenerationFailed, OutcomeUnk
 from database.clock import now
 from database.models import TurnStatus
 from services.choice import Choice
-from services.inference.engine import CeilingReached, Engine, EngineOverloaded, EngineUnavailable, GenerationRequest
+from services.inference.engine import Engine, GenerationRequest
+from services.inference.refusal import CeilingReached, EngineOverloaded, EngineUnavailable
 from services.joint_opening import JointOpening
 from services.live_turn import LiveTurn
 from services.settlement import settlement

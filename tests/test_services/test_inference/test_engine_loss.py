@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.inference.engine import EngineUnavailable, Failed
+from services.inference.engine import Failed
+from services.inference.refusal import EngineUnavailable
 from tests.generations import heard
 from tests.test_services.test_inference.test_engine_client import LIMITS, Served, request, served, until
 
