@@ -102,7 +102,10 @@ class IdempotencyClaims:
             return row.heard_at
 
     async def store(self, claim: Claim, recording: Recording, body: bytes, *, keeps_text: bool) -> None:
-        """Store the answer, unless somebody else gives it by now, or something that it repeats was erased."""
+        """Store the answer, unless somebody else gives it by now, or something that it repeats was erased.
+
+        One that belongs to no turn is not stored: nothing would erase it.
+        """
         head = recording.known_head
         if head is None:
             raise AssertionError("an answer has a head")
@@ -111,7 +114,7 @@ class IdempotencyClaims:
             async with self._database.begin(claim.tenant_id) as session:
                 row = await IdempotencyRepository(session).attempted(claim.key, claim.attempt)
                 turn_id = recording.turn_id
-                if turn_id is not None and not await RecordedAnswers(session).may_be_kept(turn_id, recording.turns):
+                if turn_id is None or not await RecordedAnswers(session).may_be_kept(turn_id, recording.turns):
                     await IdempotencyRepository(session).forget(claim.key, claim.attempt)
                 elif row is not None:
                     row.status, row.turn_id, row.body = head.status, turn_id, packed

@@ -9,13 +9,13 @@ from app.controller.response_answer import begun, ended
 from app.controller.response_events import ResponseEvents
 from app.controller.response_items import references
 from app.controller.response_output import output_of
-from app.controller.response_request import chat_request, tokens_request
+from app.controller.response_request import chat_request
 from app.controller.responses import EVENTS, REFUSALS
 from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
 from app.controller.turn_handler import json_response
-from schemas.response_request_schema import ResponseRequest, TokensQuestion
-from schemas.response_schema import InputTokens, ResponseObject
+from schemas.response_request_schema import ResponseRequest
+from schemas.response_schema import ResponseObject
 from services.response_service import ENDPOINT
 
 router = Router(route_class=IdempotentRoute, prefix=ENDPOINT, tags=["responses"], responses=REFUSALS)
@@ -37,13 +37,7 @@ async def create_response(
         events = ResponseEvents(turn.id, blank)
         return EventStream(turn, events, first=events.begin())
     if body.background:
+        request.state.turn_id = turn.id
         return json_response(blank, limit_headers(turn))
     end = await whole(turn, request)
     return json_response(ended(blank, end, output_of(turn.id, turn.parts, end)), limit_headers(turn))
-
-
-@router.post("/input_tokens")
-async def count_input_tokens(body: TokensQuestion, caller: ChatCaller, chat: Chat, responses: Responses) -> InputTokens:
-    """How many tokens a request's prompt has, with all that it goes on from."""
-    known = await responses.items(caller, references(body.input))
-    return InputTokens(input_tokens=await chat.count(caller, tokens_request(body, known)))

@@ -1,11 +1,15 @@
-"""`/v1/tokenize` and `/v1/detokenize`, as vLLM has them."""
+"""`/v1/tokenize` and `/v1/detokenize`, as vLLM has them, and `/v1/responses/input_tokens`, as OpenAI has it."""
 
 from app.controller.auth import ChatCaller
 from app.controller.completion_messages import conversation
 from app.controller.completion_request import tool_use
-from app.controller.provided import TokenIds
+from app.controller.provided import Chat, Responses, TokenIds
+from app.controller.response_items import references
+from app.controller.response_request import tokens_request
 from app.controller.responses import REFUSALS
 from app.controller.router import Router
+from schemas.response_request_schema import TokensQuestion
+from schemas.response_schema import InputTokens
 from schemas.token_schema import DetokenizeAnswer, DetokenizeRequest, TokenizeAnswer, TokenizeRequest
 
 router = Router(prefix="/v1", tags=["tokens"], responses=REFUSALS)
@@ -30,3 +34,10 @@ async def tokenize(body: TokenizeRequest, caller: ChatCaller, token_ids: TokenId
 async def detokenize(body: DetokenizeRequest, caller: ChatCaller, token_ids: TokenIds) -> DetokenizeAnswer:
     """The text that token ids stand for."""
     return DetokenizeAnswer(prompt=await token_ids.decode(caller, body.model, body.tokens))
+
+
+@router.post("/responses/input_tokens")
+async def count_input_tokens(body: TokensQuestion, caller: ChatCaller, chat: Chat, responses: Responses) -> InputTokens:
+    """How many tokens a response's prompt would have, with all that it goes on from."""
+    known = await responses.items(caller, references(body.input))
+    return InputTokens(input_tokens=await chat.count(caller, tokens_request(body, known)))
