@@ -101,23 +101,25 @@ class IdempotencyClaims:
             row.expires_at = now() + self._lease
             return row.heard_at
 
-    async def store(self, claim: Claim, recording: Recording, body: bytes, *, keeps_text: bool) -> None:
+    async def store(self, claim: Claim, recording: Recording, body: bytes) -> None:
         """Store the answer, unless somebody else gives it by now, or something that it repeats was erased.
 
-        One that belongs to no turn is not stored: nothing would erase it.
+        One that belongs to no turn is not stored: nothing would erase it. Of one whose turn keeps no text, no body is.
         """
         head = recording.known_head
         if head is None:
             raise AssertionError("an answer has a head")
-        packed = await asyncio.to_thread(zlib.compress, body) if keeps_text else None
+        packed = await asyncio.to_thread(zlib.compress, body)
         try:
             async with self._database.begin(claim.tenant_id) as session:
                 row = await IdempotencyRepository(session).attempted(claim.key, claim.attempt)
-                turn_id = recording.turn_id
-                if turn_id is None or not await RecordedAnswers(session).may_be_kept(turn_id, recording.turns):
+                turn_id, answers = recording.turn_id, RecordedAnswers(session)
+                if turn_id is None or not await answers.may_be_kept(turn_id, recording.turns):
                     await IdempotencyRepository(session).forget(claim.key, claim.attempt)
                 elif row is not None:
-                    row.status, row.turn_id, row.body = head.status, turn_id, packed
+                    row.status, row.turn_id = head.status, turn_id
+                    # As the turn found it when it began: the request, and who sends it, might say something else.
+                    row.body = packed if await answers.has_text(turn_id) else None
                     row.headers = [[name, value] for name, value in head.headers if not name.startswith(_PASSING)]
         except IntegrityError:
             await self.forget(claim)

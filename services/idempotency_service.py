@@ -32,13 +32,11 @@ class KeyedRequest:
     Attributes:
         key: the caller's.
         fingerprint: equal for equal requests.
-        keeps_text: whether what is answered may be stored.
     """
 
     tenant_id: str
     key: str
     fingerprint: str
-    keeps_text: bool
 
 
 class IdempotencyService:
@@ -92,7 +90,7 @@ class IdempotencyService:
             if claim.answer is not None:
                 await claim.answer.replay(recording)
             else:
-                await self._perform(request, recording, perform, claim)
+                await self._perform(recording, perform, claim)
                 recording.end()
         except asyncio.CancelledError:
             recording.end(stopped)
@@ -112,7 +110,7 @@ class IdempotencyService:
                 raise Unavailable("Nobody waits for the answer here any more.", retry_after=1)
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _perform(self, request: KeyedRequest, recording: Recording, perform: Perform, claim: Claim) -> None:
+    async def _perform(self, recording: Recording, perform: Perform, claim: Claim) -> None:
         unheard = Notice()
         performing = asyncio.ensure_future(perform(recording, unheard))
         try:
@@ -127,8 +125,7 @@ class IdempotencyService:
             if recording.is_broken:
                 await self._claims.forget(claim)
             else:
-                body = recording.whole_body + last
-                await self._claims.store(claim, recording, body, keeps_text=request.keeps_text)
+                await self._claims.store(claim, recording, recording.whole_body + last)
         except Unavailable as error:
             log.warning("an answer could not be kept for its idempotency key: %s", error.message)
         recording.add(last)

@@ -17,7 +17,7 @@ from app.common.errors import InvalidRequest
 from app.controller.auth import chat_caller
 from app.controller.provided import provided
 from app.controller.sse import unless_left
-from app.controller.turn_handler import turn_handler
+from app.controller.turn_handler import decoded, turn_handler
 from services.idempotency_service import KeyedRequest
 from services.notice import Notice
 from services.recording import AnswerHead, Recording
@@ -56,18 +56,13 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
         raise InvalidRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.", param="Idempotency-Key")
     caller = await chat_caller(request)
     body = await request.body()
-    decoded = _decoded(body)
-    if caller.models is not None and isinstance(decoded, dict):
+    said = _said(body)
+    if caller.models is not None and isinstance(said, dict):
         # The answer may have been made for another key of the tenant, which may use more.
-        model = decoded.get("model")
+        model = said.get("model")
         (await provided(request)).chat.check_model(caller, model if isinstance(model, str) else None)
     request.state.begun()
-    keyed = KeyedRequest(
-        tenant_id=caller.tenant_id,
-        key=key,
-        fingerprint=_fingerprint(path, decoded),
-        keeps_text=caller.keeps_content and not (isinstance(decoded, dict) and decoded.get("store") is False),
-    )
+    keyed = KeyedRequest(tenant_id=caller.tenant_id, key=key, fingerprint=_fingerprint(path, said, body))
 
     async def perform(recording: Recording, unheard: Notice) -> bytes:
         scope = {**request.scope, "state": {**request.scope["state"], "left": unheard}}
@@ -143,14 +138,18 @@ def _receiver(body: bytes, unheard: Notice) -> Receive:
     return receive
 
 
-def _decoded(body: bytes) -> object:
+def _said(body: bytes) -> object:
+    """What the body says; None for one that will be refused."""
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # It will be refused; the same bytes are the same request.
-        return body.hex()
+        return decoded(body)
+    except (ValueError, RecursionError):
+        return None
 
 
-def _fingerprint(path: str, decoded: object) -> str:
-    written = msgspec.json.encode(decoded, order="sorted")
+def _fingerprint(path: str, said: object, body: bytes) -> str:
+    try:
+        written = msgspec.json.encode(body.hex() if said is None else said, order="sorted")
+    except (UnicodeEncodeError, RecursionError):
+        # Half a surrogate pair, which UTF-8 cannot write: the same bytes are the same request.
+        written = msgspec.json.encode(body.hex())
     return hashlib.sha256(path.rstrip("/").encode() + b"\n" + written).hexdigest()

@@ -46,6 +46,14 @@ def json_response(model: BaseModel, headers: dict[str, str] | None = None) -> Re
     return Response(model.model_dump_json(by_alias=True), headers=headers, media_type="application/json")
 
 
+def decoded(body: bytes) -> Any:
+    """What a body of JSON says, for all who read it: another reader might find another `store` in it, or none.
+
+    Raises ValueError or RecursionError for what is not JSON.
+    """
+    return json.loads(body)
+
+
 def _asks_for_more(wanted: Dependant) -> bool:
     parameters = (wanted.path_params, wanted.query_params, wanted.header_params, wanted.cookie_params)
     return any(parameters) or len(wanted.body_params) > 1 or wanted.response_param_name is not None
@@ -63,7 +71,7 @@ async def _json_of(request: Request) -> Any:
     if not body or not _is_json(request.headers.get("content-type", "")):
         raise RequestValidationError([{"type": "missing", "loc": ("body",), "msg": "Field required"}])
     try:
-        return json.loads(body)
+        return decoded(body)
     except json.JSONDecodeError as error:
         issue = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "", "ctx": {"error": error.msg}}
         raise RequestValidationError([issue]) from error

@@ -8,7 +8,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.identifier import MILLISECOND_DIGITS, millisecond
-from database.models import Conversation, IdempotencyKey, Item, Turn, TurnStatus
+from database.models import Conversation, IdempotencyKey, Item, Turn, TurnStatus, TurnText
 
 
 class RecordedAnswers:
@@ -68,6 +68,11 @@ class RecordedAnswers:
         last = select(func.max(Item.position)).where(Item.turn_id == turn_id)
         here, said = await self._session.scalar(length), await self._session.scalar(last)
         return said is not None and here == said + 1
+
+    async def has_text(self, turn_id: str) -> bool:
+        """Whether what is said in this turn is kept, or only its numbers."""
+        statement = select(TurnText.turn_id).where(TurnText.turn_id == turn_id)
+        return await self._session.scalar(statement) is not None
 
     async def _delete(self, condition: ColumnElement[bool]) -> int:
         result = await self._session.execute(delete(IdempotencyKey).where(condition))

@@ -117,7 +117,7 @@ async def answers_still(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"[" * 4_000_000, b"9" * 5_000, b"1e999", b'"\\ud800"', b"\xff", b'{"\xff": 1}', b""]
+    "content", [b"[" * 4_000_000, b"9" * 5_000, b"1e999", b'"\\ud800"', b'{"\\ud800": 1}', b"\xff", b'{"\xff": 1}', b""]
 )
 async def test_what_is_not_such_json_is_refused_with_an_idempotency_key_too(service: Service, content: bytes) -> None:
     headers = {"Content-Type": "application/json", "Idempotency-Key": "key"}

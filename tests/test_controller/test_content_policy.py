@@ -1,16 +1,22 @@
 """What is kept of what is said: by the tenant's policy, and by the request's `store`."""
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from database.models import IdempotencyKey
 from services.tenant_service import TenantService
+from tests.claims import KEY, claim_elsewhere, die_elsewhere, until_waited_for
 from tests.rows import TESTER
 from tests.service import NEW_MESSAGE, Service, script, stream
 from tests.whole_database import columns_holding
 
 HISTORY = "/chat/get/messages/"
 SECRET = "a word that must not be kept"
+_KEYED = {"Idempotency-Key": KEY, "Content-Type": "application/json"}
 
 
 async def entry(service: Service) -> dict[str, Any]:
@@ -90,3 +96,48 @@ async def test_store_is_a_boolean(service: Service) -> None:
     for store in wrong:
         refused = await service.ours.post(NEW_MESSAGE, json={"prompt": script("one"), "store": store})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "store")
+
+
+async def recorded(service: Service) -> list[bytes | None]:
+    """The bodies of answers under idempotency keys."""
+    async with service.database.begin(service.our_id) as session:
+        return list(await session.scalars(select(IdempotencyKey.body)))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("path", "body", "encoding"),
+    [
+        (NEW_MESSAGE, {"prompt": script(SECRET), "store": False}, "utf-8"),
+        (NEW_MESSAGE, {"prompt": script(SECRET), "store": False}, "utf-8-sig"),
+        (NEW_MESSAGE, {"prompt": script(SECRET), "store": False}, "utf-16"),
+        ("/v1/completions", {"model": "scripted", "prompt": [SECRET] * 2, "echo": True, "store": 0}, "utf-8"),
+    ],
+)
+async def test_however_a_request_says_that_it_is_not_stored_its_answer_is_not_recorded(
+    service: Service, path: str, body: dict[str, Any], encoding: str
+) -> None:
+    content = json.dumps(body).encode(encoding)
+    answer = await service.ours.post(path, content=content, headers=_KEYED)
+    assert (answer.status_code, SECRET in answer.text) == (200, True)
+    assert await recorded(service) == [None]
+    again = await service.ours.post(path, content=content, headers=_KEYED)
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "idempotency_answer_not_kept")
+
+
+async def test_an_answer_is_recorded_by_the_policy_that_its_turn_began_with(service: Service) -> None:
+    body = {"prompt": script(SECRET)}
+    await service.ours.post(NEW_MESSAGE, json=body, headers=_KEYED)
+    (kept,) = await recorded(service)
+    assert kept is not None
+    await claim_elsewhere(service)
+    asking = asyncio.create_task(service.ours.post(NEW_MESSAGE, json=body, headers=_KEYED))
+    await until_waited_for(service)
+    await TenantService(service.database).change(TESTER, service.our_id, keeps_content=False)
+    # A tenant is remembered for a moment.
+    nowhere = {"prompt": "hi", "store": True, "conversation_id": "0" * 32}
+    while (await service.ours.post(NEW_MESSAGE, json=nowhere)).status_code == 404:
+        pass
+    await die_elsewhere(service)
+    assert (await asking).json()["conversation_id"] is None
+    assert await recorded(service) == [None]

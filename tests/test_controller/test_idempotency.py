@@ -1,6 +1,7 @@
 """Requests that are sent again under an idempotency key: answered once, charged once."""
 
 import asyncio
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from database.clock import now
 from database.models import IdempotencyKey
 from services.principal import Scope
 from services.retention_service import RetentionService
+from tests.claims import claim_elsewhere, die_elsewhere, until_waited_for
 from tests.event_stream import events, text
 from tests.rows import TESTER
 from tests.service import NEW_MESSAGE, Service, running_service, script
@@ -121,6 +123,18 @@ async def test_a_key_gets_no_answer_of_a_model_that_it_may_not_use(
             assert again.content == first.content
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+async def test_nor_does_it_where_the_body_begins_with_a_mark(sqlite_service: Service, encoding: str) -> None:
+    content = json.dumps({"model": "scripted", "messages": _HI}).encode(encoding)
+    made = await sqlite_service.keys.create(TESTER, sqlite_service.our_id, models=["other"])
+    headers = {"Idempotency-Key": "a-key", "Content-Type": "application/json"}
+    first = await sqlite_service.ours.post("/v1/chat/completions", content=content, headers=headers)
+    assert first.status_code == 200
+    headers["Authorization"] = f"Bearer {made.secret}"
+    again = await sqlite_service.ours.post("/v1/chat/completions", content=content, headers=headers)
+    assert (again.status_code, again.json()["error"]["code"]) == (404, "model_not_found")
+
+
 async def test_a_key_that_may_not_chat_gets_no_recorded_answer(sqlite_service: Service) -> None:
     await ask(sqlite_service, {"prompt": "hi"})
     made = await sqlite_service.keys.create(TESTER, sqlite_service.our_id, scopes={Scope.HISTORY_READ})
@@ -221,18 +235,11 @@ async def age(service: Service, by: timedelta) -> None:
 
 async def test_an_attempt_that_died_is_made_again_once_its_lease_is_over(service: Service) -> None:
     await ask(service, {"prompt": "hi"})
-    async with service.database.begin(service.our_id) as session:
-        row = await session.get_one(IdempotencyKey, (service.our_id, "a-key"))
-        row.status, row.body, row.owner = None, None, "f" * 32
-        row.expires_at = now() + timedelta(minutes=1)
+    await claim_elsewhere(service)
     waiting = asyncio.create_task(ask(service, {"prompt": "hi"}))
-    async with asyncio.timeout(10):
-        while (await rows(service))[0].heard_at is None:
-            pass
+    await until_waited_for(service)
     assert not waiting.done()
-    async with service.database.begin(service.our_id) as session:
-        row = await session.get_one(IdempotencyKey, (service.our_id, "a-key"))
-        row.expires_at = now() - timedelta(minutes=1)
+    await die_elsewhere(service)
     assert (await waiting).json()["response"] == "You said: hi"
     assert await asked(service) == 2
 

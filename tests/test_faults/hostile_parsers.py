@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from app.common.errors import InvalidRequest, Unauthenticated
 from app.controller.chat_stream_controller import _seen
-from app.controller.idempotent_route import _decoded, _fingerprint
+from app.controller.idempotent_route import _fingerprint, _said
 from database.models import Tenant
 from schemas.chat_schema import NewMessage, StreamQuery
 from schemas.completion_request_schema import CompletionRequest
@@ -107,7 +107,7 @@ def event_id(data: bytes) -> None:
 
 
 def fingerprint(data: bytes) -> None:
-    assert _fingerprint("/", _decoded(data)) == _fingerprint("/", _decoded(data))
+    assert _fingerprint("/", _said(data), data) == _fingerprint("/", _said(data), data)
 
 
 def calls(data: bytes) -> None:
