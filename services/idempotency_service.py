@@ -31,11 +31,13 @@ class KeyedRequest:
 
     Attributes:
         key: the caller's.
+        key_id: the API key of whoever sends it.
         fingerprint: equal for equal requests.
     """
 
     tenant_id: str
     key: str
+    key_id: str
     fingerprint: str
 
 
@@ -60,15 +62,16 @@ class IdempotencyService:
         """The one answer to this request; `perform` records it if nobody has before.
 
         It is told by the event that nobody waits any more. What it raises is not remembered, nor is an answer that is
-        broken. Raises Conflict for another request under the same key.
+        broken: once that is over, the next who asks makes another. Raises Conflict for another request under the same
+        key.
         """
         name = (request.tenant_id, request.key)
         recording, _ = self._running.get(name, (None, None))
-        if recording is None:
-            recording = Recording(request.fingerprint)
+        if recording is None or recording.is_over:
+            recording = Recording(request.fingerprint, request.key_id)
             task = asyncio.create_task(self._run(request, recording, perform))
             self._running[name] = recording, task
-            task.add_done_callback(lambda _task: self._running.pop(name))
+            task.add_done_callback(lambda task: self._forget(name, task))
         elif recording.fingerprint != request.fingerprint:
             raise _another_request()
         return recording
@@ -82,6 +85,12 @@ class IdempotencyService:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget(self, name: tuple[str, str], task: asyncio.Task[None]) -> None:
+        # One that was over may have a successor before its task has ended.
+        _, running = self._running.get(name, (None, None))
+        if running is task:
+            del self._running[name]
 
     async def _run(self, request: KeyedRequest, recording: Recording, perform: Perform) -> None:
         stopped: AppError = Unavailable("The service is stopping; send the request again.", retry_after=1)

@@ -21,6 +21,7 @@ class Recording:
 
     Attributes:
         fingerprint: of the request that is answered.
+        key_id: the API key that it is made with: whoever came first.
         turn_id: the turn that the answer is about, once there is one; the first of them.
         turns: how many the answer is about, which began together.
         is_broken: whether the answer says that it failed: then nobody wants it again.
@@ -28,6 +29,7 @@ class Recording:
     """
 
     fingerprint: str
+    key_id: str
     turn_id: str | None = None
     turns: int = 1
     is_broken: bool = False
@@ -49,6 +51,11 @@ class Recording:
     def known_head(self) -> AnswerHead | None:
         """The head, if there is one yet."""
         return self._head
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no more to come."""
+        return self._is_whole
 
     def is_unheard(self, seconds: float) -> bool:
         """Whether nobody has waited for it here for so long."""
@@ -78,6 +85,12 @@ class Recording:
                     raise self._error
                 await self._news.wait()
             return self._head
+
+    async def over(self) -> None:
+        """Wait for the end, whatever it is."""
+        with self._heard():
+            while not self._is_whole:
+                await self._news.wait()
 
     async def body(self) -> AsyncGenerator[bytes, None]:
         """All pieces; those that came while a slow listener was away as one. Raises an error that came between."""

@@ -31,6 +31,8 @@ _PARAMETER = {
     "description": "The same key with the same body gets the same answer for 24 hours.",
 }
 _KEY = re.compile(r"[!-~]{1,255}")
+# What the API key decides: revoked, over its limit, without the scope or the model. Another one may be let in.
+_OF_THE_KEY = {401, 403, 404, 429}
 
 
 class IdempotentRoute(APIRoute):
@@ -62,7 +64,9 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
         model = said.get("model")
         (await provided(request)).chat.check_model(caller, model if isinstance(model, str) else None)
     request.state.begun()
-    keyed = KeyedRequest(tenant_id=caller.tenant_id, key=key, fingerprint=_fingerprint(path, said, body))
+    keyed = KeyedRequest(
+        tenant_id=caller.tenant_id, key=key, key_id=caller.key_id, fingerprint=_fingerprint(path, said, body)
+    )
 
     async def perform(recording: Recording, unheard: Notice) -> bytes:
         scope = {**request.scope, "state": {**request.scope["state"], "left": unheard}}
@@ -72,8 +76,15 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
         await app(scope, _receiver(body, unheard), recorder.send)
         return recorder.last
 
-    recording = (await provided(request)).idempotency.answer(keyed, perform)
-    return _Answer(recording, await unless_left(recording.head(), request.state.left))
+    idempotency, left = (await provided(request)).idempotency, request.state.left
+    recording = idempotency.answer(keyed, perform)
+    head = await unless_left(recording.head(), left)
+    while head.status in _OF_THE_KEY and recording.key_id != caller.key_id:
+        # Who came first was refused, which says nothing of this caller.
+        await unless_left(recording.over(), left)
+        recording = idempotency.answer(keyed, perform)
+        head = await unless_left(recording.head(), left)
+    return _Answer(recording, head)
 
 
 class _Recorder:

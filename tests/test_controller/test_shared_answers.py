@@ -1,0 +1,83 @@
+"""Several callers who wait for one answer under an idempotency key: each is answered as its own API key is."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from services.limit_service import Limits, LimitService
+from services.recording import AnswerHead, Recording
+from tests.claims import KEY, claim_elsewhere, die_elsewhere, until_waited_for
+from tests.rows import TESTER
+from tests.service import NEW_MESSAGE, Service, client
+
+_BODY = {"prompt": "hi"}
+
+
+async def _ask(caller: httpx2.AsyncClient) -> httpx2.Response:
+    return await caller.post(NEW_MESSAGE, json=_BODY, headers={"Idempotency-Key": KEY})
+
+
+async def _revoke(service: Service, key_id: str) -> None:
+    await service.keys.revoke(TESTER, service.our_id, key_id)
+
+
+async def _bar_from_chat(service: Service, key_id: str) -> None:
+    await service.keys.change(TESTER, service.our_id, key_id, scopes=[])
+
+
+async def _bar_from_the_model(service: Service, key_id: str) -> None:
+    await service.keys.change(TESTER, service.our_id, key_id, models=["another"])
+
+
+async def _limit(service: Service, key_id: str) -> None:
+    await LimitService(service.database).set(TESTER, service.our_id, Limits(tokens_per_day=0), key_id=key_id)
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
+    """For each caller that waits for an answer, what it waits for."""
+    heard: list[Recording] = []
+    head = Recording.head
+
+    async def noted(self: Recording) -> AnswerHead:
+        heard.append(self)
+        return await head(self)
+
+    monkeypatch.setattr(Recording, "head", noted)
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("refuse", "status"), [(_revoke, 401), (_bar_from_chat, 403), (_bar_from_the_model, 404), (_limit, 429)]
+)
+async def test_who_joins_is_not_refused_for_the_key_of_who_came_first(
+    sqlite_service: Service, waiting: list[Recording], refuse: Callable[[Service, str], Awaitable[Any]], status: int
+) -> None:
+    made = await sqlite_service.keys.create(TESTER, sqlite_service.our_id)
+    await _ask(sqlite_service.ours)
+    await claim_elsewhere(sqlite_service)
+    waiting.clear()
+    async with client(sqlite_service.url, made.secret) as first:
+        refused = [asyncio.create_task(_ask(first))]
+        await until_waited_for(sqlite_service)
+        refused.append(asyncio.create_task(_ask(first)))
+        joined = [asyncio.create_task(_ask(sqlite_service.ours)) for _ in range(2)]
+        async with asyncio.timeout(10):
+            while len(waiting) < 4:
+                await asyncio.sleep(0)
+        assert len(set(map(id, waiting))) == 1
+        await refuse(sqlite_service, made.row.id)
+        # A key is remembered for a moment.
+        async with asyncio.timeout(10):
+            while (await first.post(NEW_MESSAGE, json=_BODY)).status_code != status:
+                pass
+        await die_elsewhere(sqlite_service)
+        assert [(await one).status_code for one in refused] == [status] * 2
+    answers = [await one for one in joined]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].content == answers[1].content
+    # The first attempt, and one for both of those whose key is good.
+    assert len(set(map(id, waiting))) == 2
