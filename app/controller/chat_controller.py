@@ -7,9 +7,9 @@ from fastapi import Request, Response
 
 from app.controller.auth import ChatCaller
 from app.controller.chat_events import ChatEvents, chat_event, token_usage
-from app.controller.idempotent_route import IdempotentRoute
+from app.controller.idempotent_route import IdempotentRoute, is_shared
 from app.controller.local_time import local_time
-from app.controller.provided import Everything
+from app.controller.provided import Everything, provided
 from app.controller.responses import EVENTS, REFUSALS
 from app.controller.router import Router
 from app.controller.sse import EventStream, limit_headers, whole
@@ -21,10 +21,21 @@ from services.chat_request import ChatRequest
 from services.inference.engine import SamplingParams
 from services.inference.prompt import Message
 from services.live_turn import LiveTurn
+from services.principal import Principal
 from services.said_item import SaidItem
 from services.turn_end import TurnEnd
 
-router = Router(route_class=IdempotentRoute, prefix="/chat", tags=["chat"])
+
+class _ChatRoute(IdempotentRoute):
+    """One whose 202 lets each caller listen by its own API key."""
+
+    async def accepted(self, request: Request, caller: Principal, body: bytes) -> bytes:
+        begun = BackgroundTurn.model_validate_json(body)
+        url = stream_url(request, await provided(request), caller, begun.message_id)
+        return begun.model_copy(update={"stream_url": url}).model_dump_json().encode()
+
+
+router = Router(route_class=_ChatRoute, prefix="/chat", tags=["chat"])
 _ENDPOINT = "/chat/new/message/"
 _EVENT_STREAM = "text/event-stream"
 
@@ -49,7 +60,8 @@ async def new_message(
         begun = BackgroundTurn(
             message_id=turn.id,
             conversation_id=turn.conversation_id,
-            stream_url=stream_url(request, here, caller, turn.id),
+            # Its token is one caller's: where there may be several, each gets its own when it is answered.
+            stream_url="" if is_shared(request) else stream_url(request, here, caller, turn.id),
             time=local_time(turn.created_at, here.zone),
         )
         return Response(begun.model_dump_json(), 202, limit_headers(turn), "application/json")

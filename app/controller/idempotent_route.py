@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import request_response
+from starlette.status import HTTP_202_ACCEPTED
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.body_writer import BODY_WRITER
@@ -20,6 +21,7 @@ from app.controller.sse import unless_left
 from app.controller.turn_handler import decoded, turn_handler
 from services.idempotency_service import KeyedRequest
 from services.notice import Notice
+from services.principal import Principal
 from services.recording import AnswerHead, Recording
 
 _HEADER = "idempotency-key"
@@ -48,15 +50,36 @@ class IdempotentRoute(APIRoute):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         key = request.headers.get(_HEADER)
-        answer = self._handle(request) if key is None else _once(self._recorded, request, key, self.path)
-        response = await answer
+        response = await (self._handle(request) if key is None else self._once(request, key))
         await response(scope, receive, send)
 
+    async def accepted(self, _request: Request, _caller: Principal, body: bytes) -> bytes:
+        """The body of a 202 for one of its callers: what was recorded, with what is that caller's alone."""
+        return body
 
-async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response:
-    if not _KEY.fullmatch(key):
-        raise InvalidRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.", param="Idempotency-Key")
-    caller = await chat_caller(request)
+    async def _once(self, request: Request, key: str) -> Response:
+        if not _KEY.fullmatch(key):
+            raise InvalidRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.", param="Idempotency-Key")
+        caller = await chat_caller(request)
+        recording, head = await _begun(self._recorded, request, caller, key, self.path)
+        if head.status != HTTP_202_ACCEPTED:
+            return _Answer(recording, head)
+        body = await unless_left(_whole(recording), request.state.left)
+        response = Response(await self.accepted(request, caller, body), head.status)
+        others = [(name, value) for name, value in _headers(recording, head) if name != b"content-length"]
+        response.raw_headers = [*response.raw_headers, *others]
+        return response
+
+
+def is_shared(request: Request) -> bool:
+    """Whether others may get the answer, too, now or later: then it may hold nothing that is its caller's alone."""
+    return getattr(request.state, "is_shared", False)
+
+
+async def _begun(
+    app: ASGIApp, request: Request, caller: Principal, key: str, path: str
+) -> tuple[Recording, AnswerHead]:
+    """The answer to this caller's request under its key, once it has begun."""
     body = await request.body()
     said = _said(body)
     if caller.models is not None and isinstance(said, dict):
@@ -69,7 +92,7 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
     )
 
     async def perform(recording: Recording, unheard: Notice) -> bytes:
-        scope = {**request.scope, "state": {**request.scope["state"], "left": unheard}}
+        scope = {**request.scope, "state": {**request.scope["state"], "left": unheard, "is_shared": True}}
         recorder = _Recorder(recording, scope["state"])
         # All of the answer is recorded, not written.
         scope["state"].pop(BODY_WRITER, None)
@@ -84,7 +107,7 @@ async def _once(app: ASGIApp, request: Request, key: str, path: str) -> Response
         await unless_left(recording.over(), left)
         recording = idempotency.answer(keyed, perform)
         head = await unless_left(recording.head(), left)
-    return _Answer(recording, head)
+    return recording, head
 
 
 class _Recorder:
@@ -112,14 +135,17 @@ class _Recorder:
             self._recording.is_broken = self._status >= 400 or "is_broken" in self._state
 
 
+def _headers(recording: Recording, head: AnswerHead) -> list[tuple[bytes, bytes]]:
+    replayed = [("idempotent-replayed", "true")] if recording.is_replayed else []
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in (*head.headers, *replayed)]
+
+
 class _Answer(Response):
     """A recorded answer, to one of those who wait for it."""
 
     def __init__(self, recording: Recording, head: AnswerHead) -> None:
         super().__init__(status_code=head.status)
-        replayed = [("idempotent-replayed", "true")] if recording.is_replayed else []
-        headers = [*head.headers, *replayed]
-        self.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        self.raw_headers = _headers(recording, head)
         self._recording = recording
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -134,6 +160,11 @@ class _Answer(Response):
             async for piece in pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _whole(recording: Recording) -> bytes:
+    async with aclosing(recording.body()) as pieces:
+        return b"".join([piece async for piece in pieces])
 
 
 def _receiver(body: bytes, unheard: Notice) -> Receive:

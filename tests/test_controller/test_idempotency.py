@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ async def asked(service: Service) -> int:
     return len((await service.ours.get("/chat/get/messages/")).json()["messages"])
 
 
+def told(answer: httpx2.Response) -> str:
+    """What every caller is told: the token of a stream is each one's own."""
+    return re.sub(r"\?token=[\w-]+", "", answer.text)
+
+
 async def rows(service: Service) -> list[IdempotencyKey]:
     async with service.database.begin(service.our_id) as session:
         return list(await session.scalars(select(IdempotencyKey)))
@@ -61,7 +67,7 @@ async def test_a_request_that_is_sent_again_gets_the_same_answer(
     turns = await asked(sqlite_service)
     # The order of a JSON object's fields says nothing.
     again = await ask(sqlite_service, dict(reversed(body.items())), path)
-    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert (again.status_code, told(again)) == (first.status_code, told(first))
     assert again.headers["content-type"] == first.headers["content-type"]
     assert again.headers["idempotent-replayed"] == "true"
     assert "idempotent-replayed" not in first.headers
@@ -120,7 +126,7 @@ async def test_a_key_gets_no_answer_of_a_model_that_it_may_not_use(
         if status == 404:
             assert again.json()["error"]["code"] == "model_not_found"
         else:
-            assert again.content == first.content
+            assert told(again) == told(first)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

@@ -1,12 +1,17 @@
 """Several callers who wait for one answer under an idempotency key: each is answered as its own API key is."""
 
 import asyncio
+import zlib
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
+from database.clock import now
+from database.models import IdempotencyKey
 from services.limit_service import Limits, LimitService
 from services.recording import AnswerHead, Recording
 from tests.claims import KEY, claim_elsewhere, die_elsewhere, until_waited_for
@@ -16,8 +21,14 @@ from tests.service import NEW_MESSAGE, Service, client
 _BODY = {"prompt": "hi"}
 
 
-async def _ask(caller: httpx2.AsyncClient) -> httpx2.Response:
-    return await caller.post(NEW_MESSAGE, json=_BODY, headers={"Idempotency-Key": KEY})
+async def _ask(caller: httpx2.AsyncClient, **fields: Any) -> httpx2.Response:
+    return await caller.post(NEW_MESSAGE, json=_BODY | fields, headers={"Idempotency-Key": KEY})
+
+
+async def _listened(service: Service, answer: httpx2.Response) -> int:
+    """How somebody without a key is answered who listens where this answer says."""
+    assert answer.status_code == 202, answer.text
+    return (await service.nobody.get(answer.json()["stream_url"])).status_code
 
 
 async def _revoke(service: Service, key_id: str) -> None:
@@ -81,3 +92,43 @@ async def test_who_joins_is_not_refused_for_the_key_of_who_came_first(
     assert answers[0].content == answers[1].content
     # The first attempt, and one for both of those whose key is good.
     assert len(set(map(id, waiting))) == 2
+
+
+@pytest.mark.parametrize("is_mine_revoked", [False, True])
+async def test_each_caller_listens_by_its_own_api_key(sqlite_service: Service, is_mine_revoked: bool) -> None:
+    made = await sqlite_service.keys.create(TESTER, sqlite_service.our_id)
+    theirs = await _ask(sqlite_service.ours, background=True)
+    async with client(sqlite_service.url, made.secret) as other:
+        mine = await _ask(other, background=True)
+    assert mine.json() | {"stream_url": ""} == theirs.json() | {"stream_url": ""}
+    assert mine.headers["idempotent-replayed"] == "true"
+    assert mine.headers["content-type"] == theirs.headers["content-type"]
+    assert [await _listened(sqlite_service, one) for one in (theirs, mine)] == [200, 200]
+    (first,) = [key for key in await sqlite_service.keys.page(sqlite_service.our_id, None, 9) if key.id != made.row.id]
+    await _revoke(sqlite_service, made.row.id if is_mine_revoked else first.id)
+    assert await _listened(sqlite_service, mine) == (401 if is_mine_revoked else 200)
+    assert await _listened(sqlite_service, theirs) == (200 if is_mine_revoked else 401)
+
+
+async def test_who_asks_again_later_listens_as_long_as_who_asks_for_the_first_time(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def long_ago() -> datetime:
+        return now() - timedelta(days=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.controller.stream_url.now", long_ago)
+        first = await _ask(sqlite_service.ours, background=True)
+    again = await _ask(sqlite_service.ours, background=True)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert [await _listened(sqlite_service, one) for one in (first, again)] == [401, 200]
+
+
+async def test_a_recorded_answer_holds_no_token(service: Service) -> None:
+    answer = await _ask(service.ours, background=True)
+    token = answer.json()["stream_url"].partition("token=")[2].encode()
+    async with service.database.begin(service.our_id) as session:
+        body = await session.scalar(select(IdempotencyKey.body))
+    recorded = zlib.decompress(body or b"")
+    assert answer.json()["message_id"].encode() in recorded
+    assert token not in recorded
