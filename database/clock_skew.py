@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 
+from app.common.errors import ClockWrong
 from database.clock import now
 from database.session import Database
 
@@ -22,3 +23,9 @@ async def clock_skew(database: Database) -> timedelta:
             return timedelta()
         theirs: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
     return max(before - theirs, timedelta()) + min(now() - theirs, timedelta())
+
+
+async def check_clock(database: Database) -> None:
+    """For what cannot be undone, and goes by the time. Raises ClockWrong for a clock that is off, or Unavailable."""
+    if abs(await clock_skew(database)) > LONGEST_SKEW:
+        raise ClockWrong

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement
 
 from app.common.errors import Unavailable
 from database.clock import now
+from database.clock_skew import check_clock
 from database.identifier import first_id_at
 from database.models import Conversation, IdempotencyKey, Item, Tenant, Turn
 from database.repositories.erasure_preview import Doomed, ErasurePreview
@@ -49,8 +50,12 @@ class RetentionService:
                 log.exception("the purge failed; it is tried again")
 
     async def purge(self, by: Actor) -> Counts:
-        """Delete what is older than its tenant wants; the rows by table. Audited, each transaction with what it did."""
+        """Delete what is older than its tenant wants; the rows by table. Audited, each transaction with what it did.
+
+        Raises ClockWrong, before anything is deleted, where this clock is not the database's.
+        """
         at = now()
+        await check_clock(self._database)
         async with self._database.begin_global() as session:
             tenants = await TenantRepository(session).all()
         total: Counts = Counter()
@@ -61,8 +66,9 @@ class RetentionService:
         return total
 
     async def preview(self) -> Counts:
-        """What `purge` would delete now; the rows by table."""
+        """What `purge` would delete now; the rows by table. Raises ClockWrong as it does."""
         at = now()
+        await check_clock(self._database)
         async with self._database.begin_global() as session:
             tenants = await TenantRepository(session).all()
         total: Counts = Counter()

@@ -11,16 +11,22 @@ from app.common.errors import ClockWrong, RateLimited
 from database import clock_skew as skewed
 from database.clock import now
 from database.clock_skew import LONGEST_SKEW, clock_skew
+from database.engine import create_engine
 from database.session import Database
+from services import retention_service
 from services.inference.engine import Engine
 from services.limit_service import Limits
 from services.limit_window import windows
 from services.recovery_service import RecoveryService
+from services.retention_service import RetentionService
 from services.settlement_service import SettlementService
+from services.tenant_service import TenantService
 from services.turn_log import TurnLog
 from services.turn_runner import TurnPlan, TurnRunner
-from tests.conftest import TwoTenants
+from tests.conftest import TwoTenants, make_tenant
 from tests.limited import RESERVED, begin, limit, limit_row
+from tests.rows import TESTER, a_turn, store
+from tests.whole_database import row_counts
 
 _LEASE = timedelta(milliseconds=60)
 _MONTH, _HOUR = timedelta(days=31), timedelta(hours=1)
@@ -116,3 +122,23 @@ async def test_while_the_clock_is_wrong_no_turn_begins_and_nobody_is_taken_for_d
     assert recovery.recovered == 1
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_by_a_clock_that_is_wrong_nothing_is_purged_nor_said_of_what_would_be(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(create_engine(postgres_url))
+    ours = await make_tenant(database, "ours")
+    await store(database, ours, a_turn(ours), a_turn(ours, created_at=now() - 2 * _MONTH))
+    await TenantService(database).change(TESTER, ours.tenant_id, turn_days=30)
+    retention = RetentionService(database, batch=10, interval=3600)
+    for off in (_MONTH, -_HOUR):
+        for module in (skewed, retention_service):
+            monkeypatch.setattr(module, "now", lambda off=off: now() + off)
+        for refused in (retention.preview(), retention.purge(TESTER)):
+            with pytest.raises(ClockWrong):
+                await refused
+    assert (await row_counts(database))["turns"] == 2
+    monkeypatch.undo()
+    assert await retention.preview() == await retention.purge(TESTER) == {"turns": 1}
+    await database.close()

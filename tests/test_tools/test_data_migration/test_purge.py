@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
+from database import clock_skew
 from database.clock import now
 from database.identifier import new_id
 from database.models import Turn
@@ -52,6 +53,19 @@ def test_a_dry_run_counts_what_then_goes(on: Command, database_url: str, command
     assert work_on(database_url, lambda database: _turns(database, ours)) == 5
     assert on.json(*words, "--batch", "1", "--pause", "0.01") == [counts]
     assert work_on(database_url, lambda database: _turns(database, ours)) == left
+
+
+def test_a_purge_by_a_clock_that_is_wrong_is_refused_in_a_sentence(
+    run: Command, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHATGLM_DATABASE_URL", postgres_url)
+    ours = work_on(postgres_url, _old)
+    monkeypatch.setattr(clock_skew, "now", lambda: now() - 2 * clock_skew.LONGEST_SKEW)
+    for words in (["purge"], ["purge", "--dry-run"]):
+        ended = run(*words)
+        assert (ended.status, ended.output) == (1, "")
+        assert "clock is wrong" in ended.errors
+    assert work_on(postgres_url, lambda database: _turns(database, ours)) == 5
 
 
 def test_what_is_not_there_is_said_in_a_sentence_also_when_it_is_only_counted(on: Command, database_url: str) -> None:
