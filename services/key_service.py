@@ -113,7 +113,7 @@ class KeyService:
         Raises NotFound, or InvalidRequest for a key that is not valid, or was rotated before.
         """
         at = now()
-        async with self._changing(by, "key.rotate", tenant_id, key_id) as (session, key):
+        async with self._changing(by, "key.rotate", tenant_id, key_id, adds=True) as (session, key):
             if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= at):
                 raise InvalidRequest("The key is not valid any more: make a new one.", param="key_id")
             if key.replaced_by is not None:
@@ -135,9 +135,13 @@ class KeyService:
 
     @asynccontextmanager
     async def _changing(
-        self, by: Actor, action: str, tenant_id: str, key_id: str
+        self, by: Actor, action: str, tenant_id: str, key_id: str, *, adds: bool = False
     ) -> AsyncIterator[tuple[AsyncSession, ApiKey]]:
         async with self._database.begin_global() as session:
+            if adds:
+                # A new row locks its tenant. The tenant's erasure locks that first and keys later, and neither would
+                # ever get what the other has.
+                await TenantRepository(session).hold(tenant_id)
             key = existing_key(await KeyRepository(session).lock(tenant_id, key_id))
             before = snapshot(key)
             yield session, key

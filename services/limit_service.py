@@ -88,6 +88,8 @@ class LimitService:
                 # Somebody else may have been faster: the next try finds it.
                 if running is None or await repository.get(subject) is not None:
                     return None
+                # It may have been erased meanwhile.
+                existing(await TenantRepository(session).get(tenant_id))
             # Not before: while turns were waited for, the key may have been rotated, and its successor used.
             keys = (await KeyRepository(session).sharing(tenant_id, subject)).get(subject, [])
             if row is None:

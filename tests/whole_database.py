@@ -1,5 +1,6 @@
 """The database as nobody's tenant sees it: every row of every table, for tests of what is left in it."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,15 @@ async def unbound_connection(database: Database | str) -> AsyncIterator[AsyncCon
             yield connection
     finally:
         await engine.dispose()
+
+
+async def until_somebody_waits(database: Database) -> None:
+    """For a lock of another transaction, on PostgreSQL. Raises TimeoutError."""
+    async with unbound_connection(database) as connection, asyncio.timeout(10):
+        blocked = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        while not (await connection.execute(blocked)).scalar_one():
+            # Within a transaction nothing would change.
+            await connection.rollback()
 
 
 async def columns_holding(database: Database, *wanted: str) -> set[str]:

@@ -11,6 +11,7 @@ from sqlalchemy.sql.expression import ClauseElement
 
 from database.identifier import first_id_at
 from database.models import Limit, Tenant, Turn, TurnStatus, Usage
+from database.repositories.tenant_repository import TenantRepository
 
 
 class _LockTurns(Executable, ClauseElement):
@@ -48,6 +49,9 @@ class LimitRepository:
 
         None if one of them is about to end, and has to be left to: it would wait for this transaction.
         """
+        # First, as erasures and purges do, which then delete turns: the other way round neither would ever get what the
+        # other has.
+        await TenantRepository(self._session).hold(tenant_id)
         # A statement that begins or ends a turn sees the limits that were there when it began: if it waited for a row,
         # it would go on without those that are about to be made.
         await self._session.execute(_LockTurns())

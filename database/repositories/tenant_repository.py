@@ -28,6 +28,10 @@ class TenantRepository:
         """The tenant of that id; until the transaction ends nobody else changes it, or begins a turn of it."""
         return await self._session.scalar(select(Tenant).where(Tenant.id == tenant_id).with_for_update())
 
+    async def hold(self, tenant_id: str) -> Tenant | None:
+        """The tenant of that id; until the transaction ends nobody else changes it, but its turns begin and end."""
+        return await self._session.scalar(select(Tenant).where(Tenant.id == tenant_id).with_for_update(key_share=True))
+
     async def by_name(self, name: str) -> Tenant | None:
         """The tenant of that name."""
         return await self._session.scalar(select(Tenant).where(Tenant.name == name))

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from app.common.errors import Conflict
 from database.clock import now
@@ -29,7 +28,7 @@ from tests.conftest import make_tenant
 from tests.limited import end, limit, limit_row
 from tests.rows import TESTER, a_conversation, store
 from tests.turns import a_live_turn, an_opening
-from tests.whole_database import unbound_connection
+from tests.whole_database import until_somebody_waits
 
 _USER, _LONG_AGO = "ann@example.com", now() - timedelta(days=10)
 
@@ -46,11 +45,7 @@ class _Beginning:
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def committed_once_somebody_waits(self) -> None:
-        async with unbound_connection(self.database) as connection, asyncio.timeout(10):
-            blocked = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            while not (await connection.execute(blocked)).scalar_one():
-                # Within a transaction nothing would change.
-                await connection.rollback()
+        await until_somebody_waits(self.database)
         self.go_on.set()
         await self.opening
 
