@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from sqlalchemy import ColumnElement
 
@@ -21,6 +22,11 @@ from services.audit_service import Actor, record
 from services.idempotency_claim import KEPT
 
 _BY_ITSELF = Actor(type="service", id="retention")
+# What of a kind is to go, and how a batch of it goes.
+_Step: TypeAlias = tuple[
+    Callable[[Doomed], ColumnElement[bool] | None],
+    Callable[[ErasureRepository, ColumnElement[bool]], Awaitable[Counts]],
+]
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +66,7 @@ class RetentionService:
             tenants = await TenantRepository(session).all()
         total: Counts = Counter()
         for tenant in tenants:
-            total += await self._purge_tenant(by, tenant, at)
+            total += await self._purge_tenant(by, tenant.id, at)
         if total:
             log.info("purged %s", ", ".join(f"{rows} {table}" for table, rows in sorted(total.items())))
         return total
@@ -77,38 +83,32 @@ class RetentionService:
                 total += await ErasurePreview(session).count(_doomed(tenant, at))
         return total
 
-    async def _purge_tenant(self, by: Actor, tenant: Tenant, at: datetime) -> Counts:
-        doomed = _doomed(tenant, at)
+    async def _purge_tenant(self, by: Actor, tenant_id: str, at: datetime) -> Counts:
         total: Counts = Counter()
-        for condition, delete in (
-            (doomed.idempotency_keys, ErasureRepository.idempotency_keys),
-            (doomed.turns, ErasureRepository.turns),
-            (doomed.items, ErasureRepository.items),
-            (doomed.conversations, ErasureRepository.conversations),
-        ):
-            if condition is not None:
-                total += await self._all(by, tenant.id, condition, delete)
+        steps: tuple[_Step, ...] = (
+            (lambda doomed: doomed.idempotency_keys, ErasureRepository.idempotency_keys),
+            (lambda doomed: doomed.turns, ErasureRepository.turns),
+            (lambda doomed: doomed.items, ErasureRepository.items),
+            (lambda doomed: doomed.conversations, ErasureRepository.conversations),
+        )
+        for step in steps:
+            while deleted := await self._batch_of(by, tenant_id, at, step):
+                total += deleted
+                await asyncio.sleep(self._pause)
         return total
 
-    async def _all(
-        self,
-        by: Actor,
-        tenant_id: str,
-        condition: ColumnElement[bool],
-        delete: Callable[[ErasureRepository, ColumnElement[bool]], Awaitable[Counts]],
-    ) -> Counts:
-        total: Counts = Counter()
-        while True:
-            async with self._database.begin(tenant_id) as session:
-                deleted = await delete(ErasureRepository(session, self._batch), condition)
-                # That a recorded answer ends after its day is nobody's change, and would be most of the log.
-                if deleted.keys() - {IdempotencyKey.__tablename__}:
-                    report = dict(deleted)
-                    record(session, by, "tenant.purge", tenant_id=tenant_id, target_id=tenant_id, after=report)
-            if not deleted:
-                return total
-            total += deleted
-            await asyncio.sleep(self._pause)
+    async def _batch_of(self, by: Actor, tenant_id: str, at: datetime, step: _Step) -> Counts:
+        condition_in, delete = step
+        async with self._database.begin(tenant_id) as session:
+            # In each transaction anew, and held until its end: who was told that more is kept may rely on it at once.
+            tenant = await TenantRepository(session).hold(tenant_id)
+            if tenant is None or (condition := condition_in(_doomed(tenant, at))) is None:
+                return Counter()
+            deleted = await delete(ErasureRepository(session, self._batch), condition)
+            # That a recorded answer ends after its day is nobody's change, and would be most of the log.
+            if deleted.keys() - {IdempotencyKey.__tablename__}:
+                record(session, by, "tenant.purge", tenant_id=tenant_id, target_id=tenant_id, after=dict(deleted))
+        return deleted
 
 
 def _doomed(tenant: Tenant, at: datetime) -> Doomed:
