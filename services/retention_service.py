@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from random import uniform
 from typing import TypeAlias
 
 from sqlalchemy import ColumnElement
@@ -21,6 +22,8 @@ from database.session import Database
 from services.audit_service import Actor, record
 from services.idempotency_claim import KEPT
 
+# Seconds from the start to the first purge: somewhere between these.
+_SOON = (15.0, 60.0)
 _BY_ITSELF = Actor(type="service", id="retention")
 # What of a kind is to go, and how a batch of it goes.
 _Step: TypeAlias = tuple[
@@ -45,9 +48,12 @@ class RetentionService:
         self._pause = pause
 
     async def run(self) -> None:
-        """Purge at every interval until cancelled."""
+        """Purge soon, and then at every interval, until cancelled."""
+        # A service that is often started anew would otherwise never purge. Replicas that start at once come apart.
+        wait = min(uniform(*_SOON), self._interval)  # noqa: S311 - nobody gains by guessing it
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(wait)
+            wait = self._interval
             try:
                 await self.purge(_BY_ITSELF)
             except Unavailable as error:
@@ -58,17 +64,28 @@ class RetentionService:
     async def purge(self, by: Actor) -> Counts:
         """Delete what is older than its tenant wants; the rows by table. Audited, each transaction with what it did.
 
-        Raises ClockWrong, before anything is deleted, where this clock is not the database's.
+        Tenants come one after another. One whose purge fails keeps none of those after it from theirs; the first such
+        error is raised at the end. Raises ClockWrong, before anything is deleted, where this clock is not the
+        database's, and Unavailable as soon as that is away.
         """
         at = now()
         await check_clock(self._database)
         async with self._database.begin_global() as session:
             tenants = await TenantRepository(session).all()
         total: Counts = Counter()
+        errors: list[Exception] = []
         for tenant in tenants:
-            total += await self._purge_tenant(by, tenant.id, at)
+            try:
+                total += await self._purge_tenant(by, tenant.id, at)
+            except Exception as error:  # noqa: BLE001 - raised below
+                # Of a database that is away, each tenant would have to wait for the time-out.
+                await self._database.ping()
+                log.warning("the tenant %s could not be purged: %s", tenant.id, type(error).__name__)
+                errors.append(error)
         if total:
             log.info("purged %s", ", ".join(f"{rows} {table}" for table, rows in sorted(total.items())))
+        if errors:
+            raise errors[0]
         return total
 
     async def preview(self) -> Counts:

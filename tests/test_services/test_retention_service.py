@@ -13,7 +13,7 @@ from database.identifier import new_id
 from database.models import Conversation, IdempotencyKey, Item, Turn, TurnStatus
 from database.repositories.erasure_repository import ErasureRepository
 from database.session import Database
-from services.audit_service import Actor, AuditService
+from services.audit_service import AuditService
 from services.idempotency_claim import KEPT
 from services.principal import Principal
 from services.retention_service import RetentionService
@@ -203,30 +203,3 @@ async def test_replicas_that_purge_at_once_delete_every_row_once(database: Datab
     replicas = [RetentionService(database, batch=3, interval=3600) for _ in range(3)]
     reports = await asyncio.gather(*(replica.purge(TESTER) for replica in replicas))
     assert sum(reports, Counter()) == {"conversations": 10, "turns": 10, "turn_texts": 10, "items": 20}
-
-
-async def test_the_service_purges_by_itself_and_goes_on_after_a_failure(
-    database: Database, tenants: TwoTenants, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    await TenantService(database).change(TESTER, tenants.ours.tenant_id, turn_days=1)
-    await _said(database, tenants.ours, 10)
-    retention, purge, tried = RetentionService(database, batch=500, interval=0), RetentionService.purge, 0
-    purged = asyncio.Event()
-
-    async def failing_once(self: RetentionService, by: Actor) -> Counter[str]:
-        nonlocal tried
-        tried += 1
-        if tried == 1:
-            raise RuntimeError
-        deleted = await purge(self, by)
-        purged.set()
-        return deleted
-
-    monkeypatch.setattr(RetentionService, "purge", failing_once)
-    running = asyncio.create_task(retention.run())
-    await asyncio.wait_for(purged.wait(), 10)
-    running.cancel()
-    assert (await _left(database, tenants.ours))[1] == set()
-    (event, *_) = await AuditService(database).page(tenants.ours.tenant_id, None, 1)
-    assert (event.action, event.actor_type, event.actor_id) == ("tenant.purge", "service", "retention")
-    assert "it is tried again" in caplog.text
