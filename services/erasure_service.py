@@ -26,7 +26,8 @@ Batch = tuple[Counts, bool]
 class ErasureService:
     """Deletes rows, not marks. Each batch is a transaction: what breaks off can be begun again.
 
-    The reports count rows by table. Nothing that runs is erased: Conflict, and trying again helps.
+    The reports count rows by table: those that this erasure deleted, also where another was faster with the rest.
+    Nothing that runs is erased: Conflict, and trying again helps.
     """
 
     def __init__(self, database: Database, batch: int, pause: float = 0) -> None:
@@ -72,18 +73,15 @@ class ErasureService:
 
     async def user(self, by: Actor, tenant_id: str, user: str) -> Counts:
         """Erase the conversations and turns of one of the tenant's end users. Raises NotFound or Conflict."""
-        found = False
 
         async def batch(session: AsyncSession) -> Batch:
-            nonlocal found
             erasure = ErasureRepository(session, self._batch)
             deleted = await erasure.conversations(Conversation.user == user) or await erasure.turns(Turn.user == user)
             # Asked last, when none begins any more in what was deleted, which then comes back.
             await _unless_running(erasure, _turns_of(user), "turn_running")
-            if not deleted and not found:
+            if not deleted:
                 raise _nothing_stored()
-            found = True
-            return deleted, not deleted
+            return deleted, False
 
         # Audited without the name: it would outlive the erasure there.
         return await self._all(_Erasure(by, "user", tenant_id, None), batch)
@@ -110,20 +108,38 @@ class ErasureService:
         return await self._all(_Erasure(by, "tenant", tenant_id, tenant_id, before), batch)
 
     async def _all(self, erasure: "_Erasure", batch: Callable[[AsyncSession], Awaitable[Batch]]) -> Counts:
-        """Batch after batch until one says that it was the last. Audited when it begins, and with its report."""
-        total: Counts = Counter()
-        begun = False
+        """Batch after batch until one says that it was the last, or finds that another eraser was faster."""
+        total: Counts | None = None
         while True:
-            async with self._database.begin(erasure.tenant_id) as session:
-                deleted, was_last = await batch(session)
-                total += deleted
-                if not begun:
-                    erasure.record(session, "erase", before=erasure.before or None)
-                    begun = True
-                if was_last:
-                    erasure.record(session, "erased", after=dict(total))
-                    return total
+            deleted, was_last = await self._transaction(erasure, batch, total)
+            total = (total or Counter()) + deleted
+            if was_last:
+                return total
             await asyncio.sleep(self._pause)
+
+    async def _transaction(
+        self, erasure: "_Erasure", batch: Callable[[AsyncSession], Awaitable[Batch]], so_far: Counts | None
+    ) -> Batch:
+        """One of an erasure that has deleted this before; None if it is the first.
+
+        Audited, also as what it deleted, which is missing nowhere if the next one breaks off; the last as the report.
+        """
+        async with self._database.begin(erasure.tenant_id) as session:
+            try:
+                deleted, was_last = await batch(session)
+            except NotFound:
+                if so_far is None:
+                    raise
+                deleted, was_last = Counter(), True
+            if so_far is None:
+                erasure.record(
+                    session, "erase", before=erasure.before or None, after=None if was_last else dict(deleted)
+                )
+            elif not was_last:
+                erasure.record(session, "erase", after=dict(deleted))
+            if was_last:
+                erasure.record(session, "erased", after=dict((so_far or Counter()) + deleted))
+        return deleted, was_last
 
 
 @dataclass(frozen=True, slots=True)

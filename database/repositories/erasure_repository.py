@@ -102,14 +102,17 @@ class ErasureRepository:
         return []
 
     async def tenant(self, tenant_id: str) -> Counts:
-        """Rows of the first table, in an order that leaves no reference behind, that still holds any of the tenant."""
+        """Rows of the tenant, table by table in an order that leaves no reference behind, and at last itself."""
+        counts: Counts = Counter()
         for model in of_tenants():
             mine = model.tenant_id == tenant_id
             key = [model.__mapper__.get_property_by_column(one).class_attribute for one in model.__table__.primary_key]
-            batch = select(*key).where(mine).limit(self._batch)
-            if rows := await self._rows(delete(model).where(mine, tuple_(*key).in_(batch))):
-                return Counter({model.__tablename__: rows})
-        return Counter(tenants=await self._rows(delete(Tenant).where(Tenant.id == tenant_id)))
+            batch = select(*key).where(mine).limit(self._batch - counts.total())
+            counts[model.__tablename__] = await self._rows(delete(model).where(mine, tuple_(*key).in_(batch)))
+            if counts.total() >= self._batch:
+                return +counts
+        counts[Tenant.__tablename__] = await self._rows(delete(Tenant).where(Tenant.id == tenant_id))
+        return +counts
 
     async def _rows(self, statement: Delete) -> int:
         options = {"synchronize_session": False}

@@ -47,6 +47,8 @@ class Change(NamedTuple):
     params: dict[str, str] | None = None
 
 
+# A transaction for conversations, and one for turns in those of others.
+_USER_ERASED = ["user.erase", "user.erase", "user.erased"]
 # In this order: what is suspended can be resumed or erased.
 CHANGES = [
     Change("DELETE", "/chat/messages/{message_id}", ["turn.erased"]),
@@ -55,8 +57,8 @@ CHANGES = [
     Change("DELETE", f"{_CONVERSATION}/items/{{item_id}}", ["item.erased"]),
     Change("DELETE", _CONVERSATION, ["conversation.erase", "conversation.erased"]),
     Change("DELETE", "/chat/conversations/{conversation_id}", ["conversation.erase", "conversation.erased"]),
-    Change("DELETE", "/chat/users", ["user.erase", "user.erased"], params={"user": "a user"}),
-    Change("DELETE", f"{_TENANT}/users", ["user.erase", "user.erased"], params={"user": "a user"}),
+    Change("DELETE", "/chat/users", _USER_ERASED, params={"user": "a user"}),
+    Change("DELETE", f"{_TENANT}/users", _USER_ERASED, params={"user": "a user"}),
     Change("DELETE", f"{_TENANT}/conversations/{{conversation_id}}", ["conversation.erase", "conversation.erased"]),
     Change("POST", "/admin/v1/tenants", ["tenant.create"], {"name": "new"}),
     Change("POST", _TENANT, ["tenant.change"], {"conversation_days": 30}),

@@ -9,9 +9,7 @@ import pytest
 
 from app.common.errors import NotFound
 from database.engine import create_engine
-from database.models import Turn
 from database.repositories.key_repository import KeyRepository
-from database.repositories.limit_repository import LimitRepository
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
 from services.erasure_service import ErasureService
@@ -71,27 +69,13 @@ async def test_a_key_that_is_rotated_while_its_tenant_is_erased_is_rotated_first
     assert report == {"tenants": 1, "api_keys": 2, "turns": 1}
 
 
-async def test_the_first_limits_of_a_tenant_wait_for_a_transaction_of_its_erasure(
+async def test_the_first_limits_of_a_tenant_wait_for_its_erasure_and_are_not_made_any_more(
     database: Database, ours: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     has_it = _goes_on_once_somebody_waits(database, monkeypatch, TenantRepository, "lock")
     erasing = asyncio.create_task(ErasureService(database, 10).tenant(TESTER, ours.tenant_id))
     await has_it.wait()
-    # It comes between two of its transactions.
-    await LimitService(database).set(TESTER, ours.tenant_id, Limits(turns_at_once=1))
-    assert await erasing == {"tenants": 1, "api_keys": 1, "turns": 1, "limits": 1}
-    assert await row_counts(database) == {}
-
-
-async def test_there_are_no_limits_for_a_tenant_that_was_erased_while_they_waited(
-    database: Database, ours: Principal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop = LimitRepository.stop_turns
-
-    async def late(self: LimitRepository, tenant_id: str) -> list[Turn] | None:
-        await ErasureService(database, 10).tenant(TESTER, tenant_id)
-        return await stop(self, tenant_id)
-
-    monkeypatch.setattr(LimitRepository, "stop_turns", late)
     with pytest.raises(NotFound):
         await LimitService(database).set(TESTER, ours.tenant_id, Limits(turns_at_once=1))
+    assert await erasing == {"tenants": 1, "api_keys": 1, "turns": 1}
+    assert await row_counts(database) == {}

@@ -5,15 +5,12 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import ColumnElement
 
-from app.common.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from app.common.errors import Conflict, InvalidRequest, NotFound
 from database.identifier import new_id
 from database.models import TurnStatus
-from database.repositories.erasure_repository import ErasureRepository
 from database.repositories.history_repository import HistoryFilter
 from database.session import Database
-from services.audit_service import AuditService
 from services.erasure_service import ErasureService
 from services.history_service import HistoryService
 from services.principal import Principal
@@ -179,48 +176,6 @@ async def test_the_administrators_are_neither_erased_nor_counted(
         with pytest.raises(InvalidRequest, match="revoke their keys"):
             await attempt
     assert (await erasure.preview(tenants.ours.tenant_id))["tenants"] == 1
-
-
-async def test_an_erasure_is_audited_with_its_report_and_without_names(database: Database, tenants: TwoTenants) -> None:
-    erasure, tenant_id = ErasureService(database, 2), tenants.ours.tenant_id
-    reports = [
-        await erasure.conversation(TESTER, tenant_id, await _said(database, tenants.ours, 3, user=_USER)),
-    ]
-    await _said(database, tenants.ours, 1, user=_USER)
-    reports.append(await erasure.user(TESTER, tenant_id, _USER))
-    await TenantService(database).suspend(TESTER, tenant_id)
-    reports.append(await erasure.tenant(TESTER, tenant_id))
-    events = [event for event in await AuditService(database).page(tenant_id, None, 20) if "erase" in event.action]
-    actions = [f"{kind}.{what}" for kind in ("conversation", "user", "tenant") for what in ("erase", "erased")]
-    assert [event.action for event in reversed(events)] == actions
-    assert [event.after for event in reversed(events) if event.after] == reports
-    # Administrators named the tenant; its conversations and users, its callers did.
-    (before,) = [event.before for event in events if event.before is not None]
-    assert (before["name"], before["suspended_at"] is None) == ("ours", False)
-    assert await columns_holding(database, _USER) == set()
-
-
-async def test_an_erasure_that_breaks_off_is_audited_as_begun_and_can_be_begun_again(
-    database: Database, tenants: TwoTenants, erasure: ErasureService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    conversation_id = await _said(database, tenants.ours, 5)
-    delete, batches = ErasureRepository.conversations, 0
-
-    async def breaking(self: ErasureRepository, condition: ColumnElement[bool]) -> Counter[str]:
-        nonlocal batches
-        batches += 1
-        if batches == 2:
-            raise Unavailable("The database is gone.")
-        return await delete(self, condition)
-
-    monkeypatch.setattr(ErasureRepository, "conversations", breaking)
-    with pytest.raises(Unavailable):
-        await erasure.conversation(TESTER, tenants.ours.tenant_id, conversation_id)
-    assert (await row_counts(database))["turns"] == 3
-    assert [event.action for event in await AuditService(database).page(None, None, 10)] == ["conversation.erase"]
-    report = await erasure.conversation(TESTER, tenants.ours.tenant_id, conversation_id)
-    assert (report["turns"], report["conversations"]) == (3, 1)
-    assert await columns_holding(database, _PROMPT, _RESPONSE) == set()
 
 
 async def test_a_turn_that_begins_while_its_conversation_is_erased_is_refused_or_prevents_it(
