@@ -7,13 +7,14 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.common.errors import DatabaseUnavailable, OutcomeUnknown, ReadOnly, StorageFull, Unavailable
+from app.common.errors import DatabaseUnavailable, Deadlocked, OutcomeUnknown, ReadOnly, StorageFull, Unavailable
 from database.read_only import refuses_writes
 
 # SQLSTATE classes: connection, no such login or database, rolled back (deadlock), no resources, time-out or shutdown,
 # lock not available, idle for too long inside a transaction.
 _PASSING = ("08", "28", "3D", "40", "53", "55P03", "57", "25P03")
 _DISK_FULL = "53100"
+_DEADLOCK = "40P01"
 # The server ends the session, whatever it was doing.
 _SESSION_ENDED = ("08", "57P", "25P03")
 _UNREACHABLE = (
@@ -65,6 +66,8 @@ def _answer(error: BaseException, cause: BaseException | None) -> Unavailable:
         return ReadOnly("The database is being copied, and read-only until that is done; try again.", retry_after=10)
     if _is_full(cause):
         return StorageFull("The database has no room left; nothing can be stored until it has.", retry_after=30)
+    if getattr(cause, "sqlstate", None) == _DEADLOCK:
+        return Deadlocked("The database cannot answer now; try again.", retry_after=1)
     away = isinstance(error, _UNREACHABLE)
     return DatabaseUnavailable(
         f"The database {'cannot be reached' if away else 'cannot answer now'}; try again.", retry_after=1

@@ -4,12 +4,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.common.errors import Conflict, InvalidRequest, NotFound
+from database.deadlock import despite_deadlocks
 from database.models import Conversation, Tenant, Turn
 from database.repositories.conversation_repository import ConversationRepository
 from database.repositories.erasure_preview import Doomed, ErasurePreview
@@ -111,7 +113,8 @@ class ErasureService:
         """Batch after batch until one says that it was the last, or finds that another eraser was faster."""
         total: Counts | None = None
         while True:
-            deleted, was_last = await self._transaction(erasure, batch, total)
+            transaction = partial(self._transaction, erasure, batch, total)
+            deleted, was_last = await despite_deadlocks(transaction)
             total = (total or Counter()) + deleted
             if was_last:
                 return total

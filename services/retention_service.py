@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from random import uniform
 from typing import TypeAlias
 
@@ -13,6 +14,7 @@ from sqlalchemy import ColumnElement
 from app.common.errors import Unavailable
 from database.clock import now
 from database.clock_skew import check_clock
+from database.deadlock import despite_deadlocks
 from database.identifier import first_id_at
 from database.models import Conversation, IdempotencyKey, Item, Tenant, Turn
 from database.repositories.erasure_preview import Doomed, ErasurePreview
@@ -109,7 +111,7 @@ class RetentionService:
             (lambda doomed: doomed.conversations, ErasureRepository.conversations),
         )
         for step in steps:
-            while deleted := await self._batch_of(by, tenant_id, at, step):
+            while deleted := await despite_deadlocks(partial(self._batch_of, by, tenant_id, at, step)):
                 total += deleted
                 await asyncio.sleep(self._pause)
         return total

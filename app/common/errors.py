@@ -174,6 +174,10 @@ class OutcomeUnknown(DatabaseUnavailable):
     """503: the database was lost before it said whether it did what it had been asked for."""
 
 
+class Deadlocked(DatabaseUnavailable):
+    """503: the database took the transaction back, since it and another one waited for each other."""
+
+
 class StorageFull(DatabaseUnavailable):
     """503: the database has no room. What is stored can be read; nothing can be written."""
 

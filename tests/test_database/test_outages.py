@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from sqlalchemy import func, literal, select, text
 
-from app.common.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
+from app.common.errors import DatabaseUnavailable, Deadlocked, OutcomeUnknown, StorageFull
 from database.engine import create_engine
 from database.models import Conversation, Turn, TurnText
 from database.prepared import Prepared
@@ -134,7 +134,7 @@ async def test_a_client_that_vanishes_inside_a_transaction_keeps_nothing_locked(
         (asyncpg.DiskFullError("x"), StorageFull),
         (asyncpg.TooManyConnectionsError("x"), DatabaseUnavailable),
         (asyncpg.AdminShutdownError("x"), OutcomeUnknown),
-        (asyncpg.DeadlockDetectedError("x"), DatabaseUnavailable),
+        (asyncpg.DeadlockDetectedError("x"), Deadlocked),
         (asyncpg.QueryCanceledError("x"), DatabaseUnavailable),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),

@@ -1,26 +1,32 @@
 """What locks a tenant and its rows beside its erasure, on PostgreSQL: in one order, or again once it was taken back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from app.common.errors import NotFound
+from app.common.errors import Deadlocked, NotFound
+from database.clock import now
+from database.deadlock import despite_deadlocks
 from database.engine import create_engine
 from database.repositories.key_repository import KeyRepository
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
+from services.audit_service import AuditService
 from services.erasure_service import ErasureService
 from services.key_service import KeyService
 from services.key_token import Peppers
 from services.limit_service import Limits, LimitService
 from services.principal import Principal
+from services.retention_service import RetentionService
 from services.tenant_service import TenantService
 from tests.conftest import make_tenant
 from tests.rows import TESTER, a_turn, store
-from tests.whole_database import row_counts, until_somebody_waits
+from tests.whole_database import row_counts, unbound_connection, until_somebody_waits
 
 
 @pytest.fixture
@@ -32,9 +38,10 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def ours(database: Database) -> Principal:
-    """A suspended tenant that has a turn."""
+    """A suspended tenant that has a turn, and does not keep it."""
     principal = await make_tenant(database, "ours")
-    await store(database, principal, a_turn(principal))
+    await store(database, principal, a_turn(principal, created_at=now() - timedelta(days=2)))
+    await TenantService(database).change(TESTER, principal.tenant_id, turn_days=1)
     await TenantService(database).suspend(TESTER, principal.tenant_id)
     return principal
 
@@ -79,3 +86,41 @@ async def test_the_first_limits_of_a_tenant_wait_for_its_erasure_and_are_not_mad
         await LimitService(database).set(TESTER, ours.tenant_id, Limits(turns_at_once=1))
     assert await erasing == {"tenants": 1, "api_keys": 1, "turns": 1}
     assert await row_counts(database) == {}
+
+
+async def _erase(database: Database, principal: Principal) -> Counter[str]:
+    return await ErasureService(database, 10).tenant(TESTER, principal.tenant_id)
+
+
+async def _purge(database: Database, _principal: Principal) -> Counter[str]:
+    return await RetentionService(database, batch=10, interval=3600).purge(TESTER)
+
+
+@pytest.mark.parametrize("delete", [_erase, _purge])
+async def test_what_the_database_takes_back_after_a_deadlock_is_tried_again(
+    database: Database, ours: Principal, delete: Callable[[Database, Principal], Coroutine[Any, Any, Counter[str]]]
+) -> None:
+    async with unbound_connection(database) as other:
+        # It leaves it to us to find that we wait for each other, and so to be taken back.
+        await other.execute(text("SET deadlock_timeout = '1min'"))
+        await other.execute(text("SELECT id FROM turns FOR UPDATE"))
+        deleting = asyncio.create_task(delete(database, ours))
+        await until_somebody_waits(database)
+        await other.execute(text("SELECT id FROM tenants FOR UPDATE"))
+        await other.rollback()
+    assert (await deleting)["turns"] == 1
+    told = [Counter(event.after)["turns"] for event in await AuditService(database).page(ours.tenant_id, None, 10)]
+    assert sum(told) == 1
+
+
+async def test_who_is_taken_back_again_and_again_is_told_so() -> None:
+    tries = 0
+
+    async def taken_back() -> None:
+        nonlocal tries
+        tries += 1
+        raise Deadlocked("Others are faster.")
+
+    with pytest.raises(Deadlocked):
+        await despite_deadlocks(taken_back)
+    assert tries == 5
