@@ -16,6 +16,7 @@ from database.driver import DriverTransaction, PostgresTransaction, Rows, Sqlite
 from database.outage import ConnectionLost, told
 from database.prepared import Prepared
 from database.shared_statements import SharedStatements
+from database.sqlite_log import SqliteLog
 from database.tenancy import TENANT, GuardedSession, TenantViolation
 from database.tenant_connections import TenantConnections
 
@@ -34,6 +35,7 @@ class Database:
         self._took = took
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, sync_session_class=GuardedSession)
         self._writer = _SqliteWriter(engine) if engine.dialect.name == "sqlite" else None
+        self._log = SqliteLog(engine) if self._writer else None
         self._connections = None if self._writer else TenantConnections(engine)
         self._shared = None if self._connections is None else SharedStatements(self._connections)
 
@@ -93,6 +95,14 @@ class Database:
         """Raises Unavailable unless the database answers."""
         async with self.begin_global() as session:
             await session.execute(select(literal(1)))
+
+    async def empty_log(self) -> None:
+        """After an erasure: SQLite's log repeats what was deleted. While another process reads, the log stays as it is.
+
+        Nothing is done on PostgreSQL, which keeps its log to itself and its administrators.
+        """
+        if self._log is not None:
+            await self._log.empty()
 
     async def close(self) -> None:
         """Give every connection back."""

@@ -127,6 +127,7 @@ class ConversationService:
                     text.response = _written(await items.answer(item.turn_id))
                 elif item.text == text.prompt:
                     text.prompt = ""
+        await self._database.empty_log()
         return conversation
 
 

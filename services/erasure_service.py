@@ -117,6 +117,7 @@ class ErasureService:
             deleted, was_last = await despite_deadlocks(transaction)
             total = (total or Counter()) + deleted
             if was_last:
+                await self._database.empty_log()
                 return total
             await asyncio.sleep(self._pause)
 

@@ -48,3 +48,4 @@ class HistoryService:
                 raise Conflict("The turn is still running; wait for its end.", code="turn_running", retry_after=1)
             if turn is None or not await erase_turn(session, by, turn):
                 raise NotFound("There is no such message.", param="message_id", code="message_not_found")
+        await self._database.empty_log()

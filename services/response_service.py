@@ -64,6 +64,7 @@ class ResponseService:
                 message = "The response is still running; cancel it, or wait for its end."
                 raise Conflict(message, code="turn_running", retry_after=1)
             _existing(turn if await erase_turn(session, by, turn) else None)
+        await self._database.empty_log()
 
     async def items(self, principal: Principal, ids: Sequence[str]) -> dict[str, SaidItem]:
         """Those of these items that are stored."""

@@ -63,6 +63,7 @@ class StoredCompletionService:
         async with self._database.begin(tenant_id) as session:
             turn = _existing(await StoredTurnRepository(session, ENDPOINT).get(turn_id))
             _existing(turn if await erase_turn(session, by, turn) else None)
+        await self._database.empty_log()
 
 
 def _existing(turn: Turn | None) -> Turn:
