@@ -9,7 +9,7 @@ from asyncpg.protocol.protocol import Protocol
 
 from app.controller.idempotent_route import IdempotentRoute
 from app.main import _CONTROLLERS
-from services import turn_watch
+from services import retention_service, turn_watch
 from services.inference.engine import GenerationRequest
 from services.inference.scripted import ScriptedCore
 from tests.rows import TESTER
@@ -55,10 +55,11 @@ REQUESTS: list[tuple[str, dict[str, Any], int]] = [
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every statement that PostgreSQL is sent, by whatever part of the service but its watch."""
+    """Every statement that PostgreSQL is sent, by whatever part of the service but its watch and its purge."""
     seen: list[str] = []
     # Which looks after all turns every second, also while one of them begins.
     monkeypatch.setattr(turn_watch, "_INTERVAL", 3600.0)
+    monkeypatch.setattr(retention_service, "_SOON", (3600.0, 3600.0))
 
     def note(sql: str) -> None:
         if not _AROUND.match(sql):
