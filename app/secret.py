@@ -5,11 +5,14 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from app.settings import Settings
+from app.settings import SHORTEST_SECRET, Settings, SettingsError
 
 
 def load_secret(settings: Settings) -> bytes:
-    """What keys are derived from: the setting, or a file of the data directory, made when it is first needed."""
+    """What keys are derived from: the setting, or a file of the data directory, made when it is first needed.
+
+    Raises SettingsError for a file that holds no secret.
+    """
     if settings.secret is not None:
         return settings.secret.get_secret_value().encode()
     path = settings.data_dir / "secret"
@@ -17,7 +20,18 @@ def load_secret(settings: Settings) -> bytes:
         # Another process that starts at the same moment may have been first; then its file counts.
         with suppress(FileExistsError):
             write_private(path, secrets.token_urlsafe(48))
-    return path.read_text().strip().encode()
+    return _read(path)
+
+
+def _read(path: Path) -> bytes:
+    secret = path.read_bytes().strip()
+    # A disk that was full leaves an empty file: with it, everybody could derive what is derived from the secret.
+    if len(secret.decode(errors="ignore")) < SHORTEST_SECRET:
+        raise SettingsError(
+            f"{path}: must have at least {SHORTEST_SECRET} characters. Bring it back from a backup; without it, every "
+            "key is void, and a new one is made once the file is gone."
+        )
+    return secret
 
 
 def write_private(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from services.inference.pulse import LONGEST_SILENCE
 
 PREFIX = "CHATGLM_"
 ENV_FILE = ".env"
+SHORTEST_SECRET = 32
 
 
 class SettingsError(Exception):
@@ -201,8 +202,8 @@ class Settings(BaseSettings):
     @field_validator("secret", "bootstrap_api_key", "metrics_token")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < 32:
-            raise ValueError("must have at least 32 characters")
+        if value is not None and len(value.get_secret_value()) < SHORTEST_SECRET:
+            raise ValueError(f"must have at least {SHORTEST_SECRET} characters")
         return value
 
     @field_validator("old_secrets")
