@@ -12,26 +12,21 @@ import logging
 import socket
 import sys
 
-from alembic.util import CommandError
-
 from app.bootstrap import bootstrap
-from app.common.errors import AppError
 from app.common.logging import configure_logging
-from app.instance import AlreadyRunning, claim_instance
+from app.instance import claim_instance
+from app.refusal import CannotStart, refusal
 from app.secret import load_secret
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings, load_settings
 from app.supervisor import Supervisor
 from database.clock_skew import LONGEST_SKEW, clock_skew
 from database.engine import create_engine
+from database.outage import GRANTS
 from database.revision import is_current, upgrade
-from database.role import why_unbound
+from database.role import lacking_right, why_unbound
 from database.session import Database
 
 log = logging.getLogger("app")
-
-
-class CannotStart(Exception):
-    """Something the administrator has to put right; the message says what."""
 
 
 def main() -> int:
@@ -45,8 +40,10 @@ def main() -> int:
         with claim_instance(settings.data_dir) as instance, _listen(settings) as listener:
             supervisor = Supervisor(settings, listener, instance)
             return asyncio.run(supervisor.run(lambda: _prepare(settings, listener, upgrades=upgrades)))
-    except (SettingsError, CannotStart, AlreadyRunning, AppError, CommandError, OSError) as error:
-        print(f"The service cannot start.\n{error}", file=sys.stderr)  # noqa: T201 - for the person who started it
+    except Exception as error:
+        if (sentence := refusal(error)) is None:
+            raise
+        print(f"The service cannot start.\n{sentence}", file=sys.stderr)  # noqa: T201 - for the person who started it
         return 2
 
 
@@ -62,6 +59,8 @@ async def _prepare(settings: Settings, listener: socket.socket, *, upgrades: boo
         await database.ping()
         if not await is_current(engine):
             raise CannotStart("The schema is not this version's: run 'python -m tools.admin database upgrade'.")
+        if (right := await lacking_right(engine)) is not None:
+            raise CannotStart(f"The role of CHATGLM_DATABASE_URL has no right to {right}. {GRANTS}")
         if settings.env == "production" and (reason := await why_unbound(engine)) is not None:
             raise CannotStart(
                 f"The role of CHATGLM_DATABASE_URL {reason}: PostgreSQL would not surely keep tenants apart. Make the "

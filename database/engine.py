@@ -42,6 +42,9 @@ def database_url(url: str) -> URL:
         if parsed.database in {None, "", ":memory:"}:
             raise ValueError("a database in memory is seen by one process alone: use sqlite:///path")
         parsed = parsed.set(database=str(Path(parsed.database or "").expanduser()))
+    elif "@" in f"{parsed.host}{parsed.database}":
+        # Half of the password; PostgreSQL would say that there is no database of this name.
+        raise ValueError("not the URL of a database: in a password, write @ as %40")
     return parsed.set(drivername=driver)
 
 

@@ -1,4 +1,4 @@
-"""What the drivers say when the database is away, hangs or is full, as callers are told it."""
+"""What the drivers say when the database is away, hangs, is full or forbids, as callers are told it."""
 
 import errno
 import sqlite3
@@ -7,7 +7,16 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.common.errors import DatabaseUnavailable, Deadlocked, OutcomeUnknown, ReadOnly, StorageFull, Unavailable
+from app.common.errors import (
+    AppError,
+    DatabaseForbids,
+    DatabaseUnavailable,
+    Deadlocked,
+    OutcomeUnknown,
+    ReadOnly,
+    StorageFull,
+    Unavailable,
+)
 from database.read_only import refuses_writes
 
 # SQLSTATE classes: connection, no such login or database, rolled back (deadlock), no resources, time-out or shutdown,
@@ -15,6 +24,14 @@ from database.read_only import refuses_writes
 _PASSING = ("08", "28", "3D", "40", "53", "55P03", "57", "25P03")
 _DISK_FULL = "53100"
 _DEADLOCK = "40P01"
+# No such login, no such database: what PostgreSQL says of these names a role, a host or a database, never a password.
+_LOGIN_REFUSED = ("28", "3D")
+# Of all that has SQLSTATE 42501, what a GRANT would allow: a broken policy and a change of the audit log have it too.
+_RIGHTS = "aclcheck_error"
+GRANTS = (
+    "Migrate as the owner that database/roles.sql makes (CHATGLM_MIGRATION_DATABASE_URL); for tables that another role "
+    'made, the README has the GRANTs, under "PostgreSQL".'
+)
 # The server ends the session, whatever it was doing.
 _SESSION_ENDED = ("08", "57P", "25P03")
 _UNREACHABLE = (
@@ -48,7 +65,41 @@ def is_lost(error: BaseException) -> bool:
 
 
 def told(error: Exception) -> Exception:
-    """What callers are told of an error of the database: an Unavailable. Any other error is a defect, and stays."""
+    """What callers are told of an error of the database: an AppError. Any other error is a defect, and stays."""
+    answer = _told(error)
+    if isinstance(answer, AppError) and (said := _said(error)) is not None:
+        answer.reason = said
+    return answer
+
+
+def _said(error: Exception) -> str | None:
+    """What PostgreSQL said, if that helps whoever administers it and repeats nothing that was stored or secret."""
+    server = _server_error(error)
+    if server is None:
+        return None
+    # Not its details, which may have values of rows.
+    message = str(server.args[0])
+    if _lacks_rights(server):
+        return f"{message}. {GRANTS}"
+    return f"{message}." if str(server.sqlstate).startswith(_LOGIN_REFUSED) else None
+
+
+def _server_error(error: Exception) -> asyncpg.PostgresError | None:
+    if isinstance(error, DBAPIError):
+        error = getattr(error.orig, "__cause__", None) or error
+    return error if isinstance(error, asyncpg.PostgresError) else None
+
+
+def _lacks_rights(error: asyncpg.PostgresError | None) -> bool:
+    # By the place in its source: the words are in the server's language.
+    return isinstance(error, asyncpg.InsufficientPrivilegeError) and str(error.server_source_function).startswith(
+        _RIGHTS
+    )
+
+
+def _told(error: Exception) -> Exception:
+    if _lacks_rights(_server_error(error)):
+        return DatabaseForbids()
     if isinstance(error, ConnectionLost):
         return OutcomeUnknown("The database did not answer; try again.", retry_after=1)
     if isinstance(error, _UNREACHABLE):

@@ -1,9 +1,9 @@
-"""Whether PostgreSQL binds the role that this service has there: by row level security, and by owning nothing."""
+"""The role that this service has on PostgreSQL: whether it is bound there, and whether it may do its work."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from database.models import Base
+from database.models import AuditEvent, Base
 from database.tenancy import TENANT, TENANT_SETTING, content_tables
 
 # Of the role that has logged in, whatever it has become since: it can go back. A member may become the role by
@@ -37,6 +37,25 @@ _POLICIES = text("""
         pg_get_expr(polwithcheck, polrelid)
     FROM unnest(CAST(:names AS text[])) AS named (name) JOIN pg_policy ON polrelid = to_regclass(named.name)
 """)
+_ALL_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+# The rest is the migrations' alone, or refused to everybody.
+_FEWER_RIGHTS = {"alembic_version": ("SELECT",), AuditEvent.__tablename__: ("SELECT", "INSERT")}
+_LACKING = text("""
+    SELECT wanted || ' on ' || name
+    FROM unnest(CAST(:names AS text[]), CAST(:rights AS text[])) WITH ORDINALITY AS needed (name, wanted, place)
+    WHERE NOT has_table_privilege(to_regclass(name), wanted) ORDER BY place LIMIT 1
+""")
+
+
+async def lacking_right(engine: AsyncEngine) -> str | None:
+    """A right on a table that the service needs and its role lacks, as in `INSERT on turns`; never with SQLite."""
+    if engine.dialect.name != "postgresql":
+        return None
+    tables = ["alembic_version", *Base.metadata.tables]
+    needed = [(name, right) for name in tables for right in _FEWER_RIGHTS.get(name, _ALL_RIGHTS)]
+    given = {"names": [name for name, _ in needed], "rights": [right for _, right in needed]}
+    async with engine.connect() as connection:
+        return (await connection.execute(_LACKING, given)).scalar()
 
 
 async def why_unbound(engine: AsyncEngine) -> str | None:

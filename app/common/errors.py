@@ -13,11 +13,13 @@ class AppError(Exception):
         code: stable, machine-readable code, or None where OpenAI has none.
         param: the request field at fault, if one is.
         retry_after: seconds after which trying again makes sense; None where waiting does not help.
+        reason: what whoever administers the service is told besides, and callers are not.
     """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: str | None = "internal_error"
+    reason: str | None = None
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = None, retry_after: float | None = None
@@ -182,6 +184,13 @@ class StorageFull(DatabaseUnavailable):
     """503: the database has no room. What is stored can be read; nothing can be written."""
 
     code = "storage_full"
+
+
+class DatabaseForbids(AppError):
+    """500: the database does not let the service's role do what it has to do."""
+
+    def __init__(self) -> None:
+        super().__init__("The database does not let the service do this.")
 
 
 class TurnInterrupted(Unavailable):

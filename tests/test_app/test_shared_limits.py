@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from app.__main__ import CannotStart, _prepare
+from app.__main__ import _prepare
+from app.refusal import CannotStart
 from app.settings import Settings
 from database import clock_skew as skewed
 from database.clock import now

@@ -45,6 +45,13 @@ def test_what_is_no_url_is_refused_without_telling_it(url: str) -> None:
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["postgresql://u:ha@hush@host/name", "postgresql://u:ha@host/hu@hush/name"])
+def test_a_password_that_would_be_taken_for_a_name_is_refused_before_anybody_hears_it(url: str) -> None:
+    with pytest.raises(ValueError, match="write @ as %40") as caught:
+        database_url(url)
+    assert "hush" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_a_database_in_memory_is_refused_since_nobody_else_would_see_it(url: str) -> None:
     with pytest.raises(ValueError, match="in memory"):

@@ -17,6 +17,7 @@ from sqlalchemy import func, literal, select, text
 from app.common.errors import DatabaseUnavailable, Deadlocked, OutcomeUnknown, StorageFull
 from database.engine import create_engine
 from database.models import Conversation, Turn, TurnText
+from database.outage import told
 from database.prepared import Prepared
 from database.session import Database
 from services.turn_log import TurnLog
@@ -129,7 +130,7 @@ async def test_a_client_that_vanishes_inside_a_transaction_keeps_nothing_locked(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "kind"),
     [
         (asyncpg.DiskFullError("x"), StorageFull),
         (asyncpg.TooManyConnectionsError("x"), DatabaseUnavailable),
@@ -140,13 +141,24 @@ async def test_a_client_that_vanishes_inside_a_transaction_keeps_nothing_locked(
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 async def test_what_postgresql_says_is_told_by_what_it_means(
-    stoppable: Database, error: Exception, told: type[Exception]
+    stoppable: Database, error: Exception, kind: type[Exception]
 ) -> None:
     with pytest.raises(DatabaseUnavailable) as refusal:
         async with stoppable.begin_prepared(_TENANTS[0]):
             raise error
-    assert type(refusal.value) is told
+    assert type(refusal.value) is kind
     assert await _ask(stoppable, _TENANTS[0]) == _TENANTS[0]
+
+
+def test_why_a_login_is_refused_is_for_the_administrator_alone() -> None:
+    answer = told(asyncpg.InvalidPasswordError('password authentication failed for user "glm"'))
+    assert isinstance(answer, DatabaseUnavailable)
+    assert answer.message == "The database cannot answer now; try again."
+    assert answer.reason == 'password authentication failed for user "glm".'
+    # What PostgreSQL says of statements may repeat what is in them.
+    full = told(asyncpg.DiskFullError('could not extend "hush"'))
+    assert isinstance(full, StorageFull)
+    assert full.reason is None
 
 
 async def test_a_value_that_cannot_be_sent_is_no_outage(stoppable: Database) -> None:

@@ -1,16 +1,24 @@
-"""Which roles and tables the service refuses, since PostgreSQL would not bind it there."""
+"""Which roles and tables the service refuses: PostgreSQL would not bind it there, or not let it do its work."""
 
+import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import func, make_url, select, text
+from sqlalchemy.exc import ProgrammingError
 
+from app.common.errors import DatabaseForbids
 from database.engine import create_engine
 from database.identifier import new_id
-from database.models import Base
-from database.role import why_unbound
+from database.models import Base, Tenant
+from database.outage import told
+from database.revision import upgrade
+from database.role import lacking_right, why_unbound
+from database.session import Database
 from database.tenancy import content_tables
-from tests.conftest import OWNER, SERVICE, as_owner, run_as_superuser
+from tests.commands import REPOSITORY
+from tests.conftest import OWNER, SERVICE, as_owner, create_postgres, run_as_superuser
 
 _OTHER_POLICIES = "with other policies than the migrations make"
 _LOCK = "ROW LEVEL SECURITY"
@@ -131,3 +139,88 @@ async def test_a_policy_that_is_not_the_migrations_is_refused(
 ) -> None:
     await superuser(change)
     assert await why(postgres_url) == f"finds the table items {_OTHER_POLICIES}"
+
+
+async def lacks(url: str) -> str | None:
+    engine = create_engine(url)
+    try:
+        return await lacking_right(engine)
+    finally:
+        await engine.dispose()
+
+
+async def test_a_role_that_may_not_use_a_table_as_the_service_does_is_refused(
+    postgres_url: str, superuser: Superuser
+) -> None:
+    assert await lacks(postgres_url) is None
+    for table in Base.metadata.tables:
+        for right in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+            if table == "audit_events" and right in {"UPDATE", "DELETE"}:
+                # Nobody has to do what the database refuses to everybody.
+                continue
+            await superuser(f"REVOKE {right} ON {table} FROM {SERVICE}")
+            assert await lacks(postgres_url) == f"{right} on {table}"
+            await superuser(f"GRANT {right} ON {table} TO {SERVICE}")
+    await superuser(f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {SERVICE}")
+    await superuser(f"REVOKE UPDATE, DELETE ON audit_events FROM {SERVICE}")
+    assert await lacks(postgres_url) is None
+    await superuser(f"REVOKE SELECT ON alembic_version FROM {SERVICE}")  # noqa: S608 - our own names
+    assert await lacks(postgres_url) == "SELECT on alembic_version"
+
+
+async def test_what_postgresql_forbids_is_said_to_the_administrator_alone(
+    postgres_url: str, superuser: Superuser
+) -> None:
+    await superuser(f"REVOKE SELECT ON tenants FROM {SERVICE}")  # noqa: S608
+    database = Database(create_engine(postgres_url))
+    with pytest.raises(DatabaseForbids) as caught:
+        async with database.begin_global() as session:
+            await session.execute(select(func.count()).select_from(Tenant))
+    await database.close()
+    assert "tenants" not in caught.value.message
+    assert str(caught.value.reason).startswith("permission denied for table tenants. Migrate as the owner")
+
+
+_CONVERSATION = "INSERT INTO conversations (id, tenant_id, length, created_at, used_at)"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [f"{_CONVERSATION} VALUES (repeat('1', 32), repeat('2', 32), 0, now(), now())", "DELETE FROM audit_events"],
+)
+async def test_what_a_policy_or_a_trigger_forbids_stays_a_defect(
+    postgres_url: str, superuser: Superuser, change: str
+) -> None:
+    await superuser(
+        "INSERT INTO audit_events (id, created_at, actor_type, actor_id, action) "
+        "VALUES (repeat('1', 32), now(), 'x', 'x', 'x')"
+    )
+    engine = create_engine(postgres_url)
+    with pytest.raises(ProgrammingError) as caught:
+        async with engine.begin() as connection:
+            await connection.execute(text(change))
+    await engine.dispose()
+    assert getattr(caught.value.orig, "sqlstate", None) == "42501"
+    assert told(caught.value) is caught.value
+
+
+@pytest.mark.parametrize("language", ["README.md", "README.zh-CN.md"])
+@pytest.mark.parametrize("maker", ["postgres", "somebody"])
+async def test_tables_that_another_role_made_become_the_owners_as_the_readme_says(
+    postgres_directory: str, role: str, language: str, maker: str
+) -> None:
+    name, maker = f"test_{new_id()}", role if maker == "somebody" else maker
+    url = await asyncio.to_thread(create_postgres, postgres_directory, name, role=maker)
+    await run_as_superuser(postgres_directory, name, f"GRANT CREATE ON SCHEMA public TO {OWNER}, {role}")
+    await asyncio.to_thread(upgrade, url)
+    service = url.replace(f"//{maker}@", f"//{SERVICE}@")
+    assert await lacks(service) == "SELECT on alembic_version"
+    said = (REPOSITORY / language).read_text(encoding="utf-8")
+    first, of_postgres = re.findall(r"^```sql\n(.*?)^```", said, re.MULTILINE | re.DOTALL)
+    reassign, grant = first.splitlines()
+    await run_as_superuser(
+        postgres_directory, name, of_postgres if maker == "postgres" else reassign.replace("wrong_role", role)
+    )
+    await run_as_superuser(postgres_directory, name, grant)
+    assert (await lacks(service), await why(service)) == (None, "None")
+    await run_as_superuser(postgres_directory, name, f"DROP OWNED BY {role}")

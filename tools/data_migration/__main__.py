@@ -3,10 +3,8 @@
 import sys
 
 import typer
-from alembic.util import CommandError
 
-from app.common.errors import AppError
-from app.settings import SettingsError
+from app.refusal import refusal
 from tools.admin import erase_command
 from tools.data_migration import copy_command, export_command, import_command, schema_command, verify_command
 from tools.data_migration.exit_status import WRONG
@@ -31,8 +29,10 @@ def main() -> None:
     """Run one command; what an administrator can put right is said in a sentence, with exit status 1."""
     try:
         cli()
-    except (AppError, SettingsError, CommandError) as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a command line speaks on its terminal
+    except Exception as error:
+        if (sentence := refusal(error)) is None:
+            raise
+        print(sentence, file=sys.stderr)  # noqa: T201 - a command line speaks on its terminal
         sys.exit(WRONG)
 
 
