@@ -16,7 +16,7 @@ from app.bootstrap import bootstrap
 from app.common.logging import configure_logging
 from app.instance import claim_instance
 from app.refusal import CannotStart, refusal
-from app.secret import load_secret
+from app.secret import secret_of
 from app.settings import Settings, load_settings
 from app.supervisor import Supervisor
 from database.clock_skew import LONGEST_SKEW, clock_skew
@@ -25,6 +25,8 @@ from database.outage import GRANTS
 from database.revision import is_current, upgrade
 from database.role import lacking_right, why_unbound
 from database.session import Database
+from services.key_service import holds_keys_of
+from services.key_token import Peppers
 
 log = logging.getLogger("app")
 
@@ -71,7 +73,13 @@ async def _prepare(settings: Settings, listener: socket.socket, *, upgrades: boo
                 f"This machine's clock is {skew.total_seconds():+.0f} s off the database's, by which leases and limits "
                 "are counted: put it right."
             )
-        await bootstrap(settings, database, load_secret(settings), url)
+        secret = await secret_of(database, settings)
+        await bootstrap(settings, database, secret, url)
+        if await holds_keys_of(database, Peppers(secret, *settings.former_secrets)) is False:
+            log.warning(
+                "every key of the database is refused, since none was made with CHATGLM_SECRET or CHATGLM_OLD_SECRETS; "
+                "if their secret is lost: python -m tools.admin key create --force"
+            )
     finally:
         await database.close()
     log.info("listening on %s (description: %s/docs)", url, url)

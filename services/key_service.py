@@ -21,6 +21,15 @@ from services.principal import TENANT_SCOPES, Scope
 from services.tenant_service import ADMINISTRATORS, RENAME_FIRST, existing
 
 
+async def holds_keys_of(database: Database, peppers: Peppers | None = None) -> bool | None:
+    """Whether any key of the database was made with a secret that is known here; None if it has no keys.
+
+    If none was, its services have another secret, and refuse what is made with this one.
+    """
+    async with database.begin_global() as session:
+        return await KeyRepository(session).holds_peppers(peppers.ids if peppers else [])
+
+
 class KeyService:
     """Keys of all tenants; the tables are global."""
 

@@ -67,6 +67,11 @@ class Peppers:
         self.current = Pepper(secret)
         self._all = [self.current, *(Pepper(one) for one in former)]
 
+    @property
+    def ids(self) -> list[str]:
+        """The names of all."""
+        return [pepper.id for pepper in self._all]
+
     def hashes(self, key: str) -> list[str]:
         """Every hash under which this key may be stored."""
         return [pepper.hash(key) for pepper in self._all]

@@ -4,10 +4,11 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.models import ApiKey, Tenant
+from database.repositories.verify_statements import IMPORTED
 
 
 class KeyRepository:
@@ -33,6 +34,12 @@ class KeyRepository:
             stale = ApiKey.pepper_id == key.pepper_id
         statement = update(ApiKey).where(ApiKey.id == key.id, stale).values(**columns)
         await self._session.execute(statement, execution_options={"synchronize_session": False})
+
+    async def holds_peppers(self, pepper_ids: Collection[str]) -> bool | None:
+        """Whether any key was made under one of these; None if there is no key but imported ones, which nobody has."""
+        known = func.max(case((ApiKey.pepper_id.in_(pepper_ids), 1), else_=0))
+        found = await self._session.scalar(select(known).where(ApiKey.pepper_id != IMPORTED))
+        return None if found is None else bool(found)
 
     async def get(self, key_id: str) -> ApiKey | None:
         """The key of that id."""

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from app.secret import load_secret
+from app.common.errors import Conflict
+from app.secret import secret_of
 from app.settings import Settings
 from database.clock import now
 from database.models import ApiKey
 from database.session import Database
-from services.key_service import KeyService
+from services.key_service import KeyService, holds_keys_of
 from services.key_token import Peppers
 from services.new_key import NewKey
 from services.principal import Scope
@@ -21,6 +22,9 @@ from tools.admin.tenant_command import Name
 
 cli = typer.Typer(no_args_is_help=True, help="API keys: what callers show.")
 KeyId = Annotated[str, typer.Argument(help="The key's id, not the key.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Even if no key of the database was made with this secret: theirs is lost.")
+]
 _MOST_AT_ONCE = 100_000
 
 
@@ -35,6 +39,7 @@ def create(
     days: Annotated[
         int | None, typer.Option(min=1, max=36_500, help="Days until it expires; never by default.")
     ] = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, once. With --admin instead of a tenant: for /admin/v1, and by default for that alone."""
@@ -42,10 +47,11 @@ def create(
         raise typer.BadParameter("give either a tenant or --admin")
 
     async def work(settings: Settings, database: Database) -> NewKey:
+        keys = await _making(settings, database, force=force)
         tenants = TenantService(database)
         owner = await (tenants.administrators(operator()) if tenant is None else tenants.named(tenant))
         expires_at = None if days is None else now() + timedelta(days=days)
-        return await _keys(settings, database).create(
+        return await keys.create(
             operator(), owner.id, name=name, scopes=scope or None, models=model or None, expires_at=expires_at
         )
 
@@ -61,7 +67,8 @@ def list_of(
 
     async def work(settings: Settings, database: Database) -> list[ApiKey]:
         owner = await TenantService(database).named(tenant)
-        return await _keys(settings, database).page(owner.id, None, _MOST_AT_ONCE)
+        keys = await _keys(settings, database)
+        return await keys.page(owner.id, None, _MOST_AT_ONCE)
 
     show([_row(key) for key in with_database(work)], as_json=as_json)
 
@@ -105,13 +112,20 @@ def expire(
 @cli.command()
 def rotate(
     key: KeyId,
+    *,
     overlap_hours: Annotated[int, typer.Option(min=0, max=8784, help="How long the old key is still let in.")] = 24,
-    as_json: AsJson = False,  # noqa: FBT002 - an option of the command line
+    force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key like this one, and print it, once; the old one is let in for some hours more."""
     overlap = timedelta(hours=overlap_hours)
-    made = _with_key(key, lambda keys, row: keys.rotate(operator(), row.tenant_id, row.id, overlap))
-    _show_made(made, as_json=as_json)
+
+    async def work(settings: Settings, database: Database) -> NewKey:
+        keys = await _making(settings, database, force=force)
+        row = await keys.get(key)
+        return await keys.rotate(operator(), row.tenant_id, row.id, overlap)
+
+    _show_made(with_database(work), as_json=as_json)
 
 
 @cli.command()
@@ -121,13 +135,28 @@ def revoke(key: KeyId) -> None:
     typer.echo(f"revoked {key}")
 
 
-def _keys(settings: Settings, database: Database) -> KeyService:
-    return KeyService(database, Peppers(load_secret(settings)))
+async def _keys(settings: Settings, database: Database) -> KeyService:
+    return KeyService(database, await _peppers(settings, database))
+
+
+async def _making(settings: Settings, database: Database, *, force: bool) -> KeyService:
+    peppers = await _peppers(settings, database)
+    if not force and await holds_keys_of(database, peppers) is False:
+        raise Conflict(
+            "No key of this database was made with the secret that is set here, so its service would refuse this one: "
+            "set CHATGLM_SECRET and CHATGLM_OLD_SECRETS, or CHATGLM_DATA_DIR, as the service has them. If the keys' "
+            "secret is lost, and the service has this one, use --force."
+        )
+    return KeyService(database, peppers)
+
+
+async def _peppers(settings: Settings, database: Database) -> Peppers:
+    return Peppers(await secret_of(database, settings), *settings.former_secrets)
 
 
 def _with_key(key_id: str, change: Callable[[KeyService, ApiKey], Awaitable[Result]]) -> Result:
     async def work(settings: Settings, database: Database) -> Result:
-        keys = _keys(settings, database)
+        keys = await _keys(settings, database)
         return await change(keys, await keys.get(key_id))
 
     return with_database(work)
