@@ -1,6 +1,8 @@
 """Which service this is: what tells a restarted process that its predecessor is dead."""
 
+import errno
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,9 +33,12 @@ class Instance:
 def claim_instance(data_dir: Path) -> Iterator[Instance]:
     """Claim a data directory. Nobody else can meanwhile, so that whoever held it before is known to be dead.
 
-    Raises AlreadyRunning.
+    Raises AlreadyRunning, or OSError for what can be no directory of this user's.
     """
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(data_dir)) from error
     with (data_dir / "instance").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

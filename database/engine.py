@@ -1,6 +1,7 @@
 """SQLAlchemy engines, from arguments alone."""
 
 import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -12,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.common.errors import DatabaseUnavailable
 from database.driver import SqliteConnection
 
 # How the sessions of a running service are told from those of tools.
@@ -19,6 +21,9 @@ SERVICE_NAME = "chatglm-api"
 _LAST_USED = "last used"
 _TRUSTED_SECONDS = 30.0
 
+# No file of SQLite's, or one that may not be opened.
+_UNUSABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_PERM}
+_MAKE = "put its URL right, or make one by python -m tools.admin database upgrade"
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -41,6 +46,10 @@ def database_url(url: str) -> URL:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database in {None, "", ":memory:"}:
             raise ValueError("a database in memory is seen by one process alone: use sqlite:///path")
+        if parsed.host or parsed.username:
+            raise ValueError(
+                "a file has no host: use sqlite:///path, with three slashes, four if it begins at the root"
+            )
         parsed = parsed.set(database=str(Path(parsed.database or "").expanduser()))
     elif "@" in f"{parsed.host}{parsed.database}":
         # Half of the password; PostgreSQL would say that there is no database of this name.
@@ -48,7 +57,9 @@ def database_url(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def create_engine(url: str, *, pool_size: int = 10, timeout: float = 10.0, name: str = SERVICE_NAME) -> AsyncEngine:
+def create_engine(
+    url: str, *, pool_size: int = 10, timeout: float = 10.0, name: str = SERVICE_NAME, makes_file: bool = False
+) -> AsyncEngine:
     """An engine for SQLite or PostgreSQL.
 
     Args:
@@ -57,10 +68,13 @@ def create_engine(url: str, *, pool_size: int = 10, timeout: float = 10.0, name:
             time, and a queue here is fair where SQLite's busy handler is not.
         timeout: seconds to wait for a connection, a lock or a statement.
         name: what PostgreSQL shows as `application_name`.
+        makes_file: whether SQLite's file is made if it is not there, empty; only what migrates has a use for one.
+
+    Raises DatabaseUnavailable if SQLite's file is not there, is none of SQLite's, or cannot be opened or made.
     """
     parsed = database_url(url)
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite(parsed, timeout)
+        return _sqlite(parsed, timeout, makes_file=makes_file)
     engine = create_async_engine(
         parsed,
         pool_size=pool_size,
@@ -108,12 +122,9 @@ def _refuse_dead(connection: Any, record: ConnectionPoolEntry, _proxy: object) -
             raise DisconnectionError from error
 
 
-def _sqlite(url: URL, timeout: float) -> AsyncEngine:
+def _sqlite(url: URL, timeout: float, *, makes_file: bool) -> AsyncEngine:
     path = Path(url.database or "")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Everything that is said is in this file: no other user of the machine may read it. SQLite gives its journals the
-    # same mode.
-    path.touch(mode=0o600)
+    _look_at(path, makes_file=makes_file)
     connect = partial(sqlite3.connect, path, timeout=timeout)
     engine = create_async_engine(
         url,
@@ -128,6 +139,34 @@ def _sqlite(url: URL, timeout: float) -> AsyncEngine:
     event.listen(engine.sync_engine, "reset", _roll_back_if_open)
     event.listen(engine.sync_engine, "begin", _begin_immediate)
     return engine
+
+
+def _look_at(path: Path, *, makes_file: bool) -> None:
+    try:
+        if makes_file:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Everything that is said is in this file: no other user of the machine may read it. SQLite gives its
+            # journals the same mode.
+            path.touch(mode=0o600)
+        else:
+            path.stat()
+        # By SQLite: its locks on a file are lost when anything else in the process closes it. Here, since a connection
+        # that fails in a thread of its own leaves that thread behind.
+        with closing(sqlite3.connect(path, timeout=0)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not makes_file:
+            raise DatabaseUnavailable(f"There is no database {path}: {_MAKE}") from error
+        in_a_file = isinstance(error, NotADirectoryError | FileExistsError)
+        raise _unusable(path, "its directory is a file" if in_a_file else error.strerror) from error
+    except sqlite3.DatabaseError as error:
+        # Anything else, such as a lock, may have passed when it is used.
+        if error.sqlite_errorcode & 0xFF in _UNUSABLE:
+            raise _unusable(path, str(error)) from error
+
+
+def _unusable(path: Path, reason: str | None) -> DatabaseUnavailable:
+    return DatabaseUnavailable(f"The database's file {path} cannot be used: {reason}.")
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

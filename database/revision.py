@@ -25,14 +25,14 @@ def alembic_config(url: str) -> Config:
 
 
 def upgrade(url: str) -> None:
-    """Bring the schema up to this version, if it is not. Raises Unavailable if the database is not there."""
-    asyncio.run(_reach(url))
+    """Bring the schema up to this version, if it is not; SQLite's file is made. Raises Unavailable."""
+    asyncio.run(_reach(url, makes_file=True))
     command.upgrade(alembic_config(url), "head")
 
 
 def downgrade(url: str, revision: str) -> None:
     """Take migrations back to this revision. Raises Unavailable if the database is not there."""
-    asyncio.run(_reach(url))
+    asyncio.run(_reach(url, makes_file=False))
     command.downgrade(alembic_config(url), revision)
 
 
@@ -47,8 +47,8 @@ async def reach(engine: AsyncEngine) -> None:
     await Database(engine).ping()
 
 
-async def _reach(url: str) -> None:
-    engine = create_engine(url, pool_size=1, name="chatglm-tools")
+async def _reach(url: str, *, makes_file: bool) -> None:
+    engine = create_engine(url, pool_size=1, name="chatglm-tools", makes_file=makes_file)
     try:
         await reach(engine)
     finally:

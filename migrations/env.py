@@ -41,7 +41,7 @@ def _migrate(connection: Connection) -> None:
 
 async def _run() -> None:
     url = context.config.attributes.get("url") or load_settings().migration_database
-    engine = create_engine(url, timeout=_LONGEST_MIGRATION_SECONDS, name="chatglm-migrations")
+    engine = create_engine(url, timeout=_LONGEST_MIGRATION_SECONDS, name="chatglm-migrations", makes_file=True)
     try:
         async with engine.connect() as connection:
             if connection.dialect.name == "sqlite":

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
+from app.common.errors import DatabaseUnavailable
 from database.clock import now
 from database.engine import create_engine, database_url
 from database.identifier import new_id
@@ -52,6 +53,13 @@ def test_a_password_that_would_be_taken_for_a_name_is_refused_before_anybody_hea
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["sqlite://data/chatglm.db", "sqlite://u:hush@/chatglm.db"])
+def test_a_file_with_a_host_is_refused_since_only_its_last_part_would_be_taken(url: str) -> None:
+    with pytest.raises(ValueError, match="with three slashes") as caught:
+        database_url(url)
+    assert "hush" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_a_database_in_memory_is_refused_since_nobody_else_would_see_it(url: str) -> None:
     with pytest.raises(ValueError, match="in memory"):
@@ -59,7 +67,7 @@ def test_a_database_in_memory_is_refused_since_nobody_else_would_see_it(url: str
 
 
 async def test_sqlite_keeps_what_it_confirmed_and_checks_references(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'new' / 'folder' / 'a.db'}")
+    engine = create_engine(f"sqlite:///{tmp_path / 'new' / 'folder' / 'a.db'}", makes_file=True)
     async with engine.connect() as connection:
         pragmas = {
             name: (await connection.execute(text(f"PRAGMA {name}"))).scalar_one()
@@ -69,9 +77,20 @@ async def test_sqlite_keeps_what_it_confirmed_and_checks_references(tmp_path: Pa
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
 
 
+def test_a_file_that_is_no_database_is_named_and_left_as_it_is(tmp_path: Path) -> None:
+    text = "hello, this is no database, but a text of some length"
+    (tmp_path / "text").write_text(text)
+    for path, reason in ((tmp_path / "text", "file is not a database"), (tmp_path, "unable to open database file")):
+        for makes_file in (False, True):
+            with pytest.raises(DatabaseUnavailable) as caught:
+                create_engine(f"sqlite:///{path}", makes_file=makes_file)
+            assert caught.value.message == f"The database's file {path} cannot be used: {reason}."
+    assert (tmp_path / "text").read_text() == text
+
+
 async def test_a_path_from_the_home_directory_is_found_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    database = Database(create_engine("sqlite:///~/folder/a.db"))
+    database = Database(create_engine("sqlite:///~/folder/a.db", makes_file=True))
     await database.ping()
     await database.close()
     assert (tmp_path / "folder" / "a.db").exists()

@@ -101,7 +101,7 @@ def test_two_that_migrate_at_once_both_succeed(empty_database_url: str) -> None:
 
 
 async def test_a_database_without_migrations_is_not_current(empty_database_url: str) -> None:
-    engine = create_engine(empty_database_url)
+    engine = create_engine(empty_database_url, makes_file=True)
     assert not await is_current(engine)
     await engine.dispose()
 

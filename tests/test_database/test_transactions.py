@@ -93,14 +93,18 @@ async def test_no_free_connection_in_time_is_unavailable(narrow: Database) -> No
 
 
 async def test_an_unreachable_sqlite_file_is_unavailable(tmp_path: Path) -> None:
+    database = Database(create_engine(f"sqlite:///{tmp_path / 'folder.db'}", makes_file=True))
+    (tmp_path / "folder.db").unlink()
     (tmp_path / "folder.db").mkdir()
-    await _assert_unavailable(f"sqlite:///{tmp_path / 'folder.db'}")
+    with pytest.raises(Unavailable):
+        await database.ping()
+    await database.close()
 
 
-async def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database_any_more_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "broken.db"
+    database = Database(create_engine(f"sqlite:///{path}", makes_file=True))
     path.write_text("no database " * 1000)
-    database = Database(create_engine(f"sqlite:///{path}"))
     with pytest.raises(Exception, match="not a database"):
         await database.ping()
     await database.close()

@@ -1,4 +1,4 @@
-"""What PostgreSQL refuses to an administrator: said in a sentence that says what to do, by every command."""
+"""What databases refuse to an administrator: said in a sentence that says what to do, by every command."""
 
 import asyncio
 from collections.abc import Iterator
@@ -85,3 +85,50 @@ def test_a_service_that_cannot_log_in_says_why(postgres_directory: str, tmp_path
     done = run_module("app", env=environment(tmp_path, database_url=url, secret="s" * 40))
     assert (done.returncode, "Traceback" in done.stderr, "hush" in done.stderr) == (2, False, False)
     assert 'It says: role "nobody" does not exist.' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("sqlite://data/chatglm.db", "CHATGLM_DATABASE_URL: Value error, a file has no host: use sqlite:///path"),
+        ("sqlite:///text", "The database's file text cannot be used: file is not a database."),
+        ("sqlite:///text/chatglm.db", "The database's file text/chatglm.db cannot be used: its directory is a file."),
+        ("sqlite:////proc/no/chatglm.db", "/proc/no/chatglm.db"),
+    ],
+)
+def test_a_file_that_can_be_no_database_is_said_by_every_command(
+    run: Admin, moving: Command, monkeypatch: pytest.MonkeyPatch, url: str, sentence: str
+) -> None:
+    Path("text").write_text("hello, this is no database, but a text of some length")
+    monkeypatch.setenv("CHATGLM_DATABASE_URL", url)
+    commands = (("database", "upgrade"), ("tenant", "list"), ("key", "create", "acme"), ("purge",))
+    for ended in (*(run(*command) for command in commands), moving("upgrade"), moving("verify")):
+        assert_refused(ended, sentence)
+
+
+def test_only_an_upgrade_makes_a_database(run: Admin, moving: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATGLM_DATABASE_URL", "sqlite:///mistyped/chatglm.db")
+    for ended in (run("tenant", "list"), run("database", "downgrade", "base"), moving("verify"), moving("purge")):
+        assert_refused(ended, "There is no database mistyped/chatglm.db: put its URL right, or make one by")
+    assert not Path("mistyped").exists()
+    assert run("database", "upgrade").status == 0
+    assert run("tenant", "list").status == 0
+
+
+@pytest.mark.parametrize("where", ["text", "text/data", "/proc/no"])
+def test_a_data_directory_that_can_be_none_is_said(run: Admin, tmp_path: Path, where: str) -> None:
+    (tmp_path / "text").touch()
+    directory = tmp_path / where
+    env = environment(directory)
+    for module, *arguments in (("app", "--upgrade"), ("tools.admin", "database", "upgrade"), ("tools.admin", "purge")):
+        done = run_module(module, *arguments, env=env)
+        assert done.returncode == (2 if module == "app" else 1)
+        assert "Traceback" not in done.stderr
+        assert str(directory) in done.stderr
+
+
+def test_a_service_makes_no_database_unless_it_is_to_upgrade_one(tmp_path: Path) -> None:
+    done = run_module("app", env=environment(tmp_path))
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert f"There is no database {tmp_path / 'chatglm.db'}" in done.stderr
+    assert not (tmp_path / "chatglm.db").exists()

@@ -28,8 +28,22 @@ _BACKUP = "Is there a backup? What a migration changes can be taken back, what i
 _REPLICAS = text(
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = :name AND datname = current_database()"
 )
+
+
+def _checked(url: str | None) -> str | None:
+    try:
+        if url is not None:
+            database_url(url)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return url
+
+
 _Url = Annotated[
-    str | None, typer.Option(help="Another database than the settings'; under the role that may change its schema.")
+    str | None,
+    typer.Option(
+        callback=_checked, help="Another database than the settings'; under the role that may change its schema."
+    ),
 ]
 _Force = Annotated[bool, typer.Option("--force", help="Even if replicas run that may fail then.")]
 
@@ -63,7 +77,7 @@ def downgrade(
 
 async def _check(settings: Settings, url: str, *, force: bool, down: bool) -> None:
     typer.echo(_BACKUP, err=True)
-    engine = create_engine(url, pool_size=1, name="chatglm-tools")
+    engine = create_engine(url, pool_size=1, name="chatglm-tools", makes_file=not down)
     try:
         await revision.reach(engine)
         if await is_read_only(engine):

@@ -48,6 +48,14 @@ def test_an_empty_database_is_brought_up_to_date(run: Command, empty_database_ur
     command.check(alembic_config(empty_database_url))
 
 
+def test_an_url_that_is_none_and_a_database_that_is_not_there_are_refused(run: Command, tmp_path: Path) -> None:
+    for arguments in (("upgrade",), ("downgrade", "0003")):
+        ended = run(*arguments, "--url", "sqlite://data/chatglm.db")
+        assert (ended.status, "with three slashes" in " ".join(ended.errors.split())) == (2, True)
+    assert_refused(run("downgrade", "0003", "--url", f"sqlite:///{tmp_path}/mistyped/x.db"), "There is no database")
+    assert not (tmp_path / "mistyped").exists()
+
+
 def test_nothing_is_taken_back_from_under_a_running_service(owner: Command, database_url: str) -> None:
     with a_running_service(database_url):
         assert_refused(owner("downgrade", "0003"), "Stop the service first")
@@ -64,7 +72,7 @@ def test_a_running_service_is_not_given_a_schema_that_it_may_not_live_with(owner
 
 
 def test_a_running_service_lives_with_what_is_only_added(empty_database_url: str) -> None:
-    engine = create_engine(empty_database_url)
+    engine = create_engine(empty_database_url, makes_file=True)
 
     async def lacking() -> list[str]:
         try:
