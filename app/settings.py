@@ -278,7 +278,7 @@ class Settings(BaseSettings):
 
 def _parts(listed: SecretStr | str | None) -> list[str]:
     text = listed.get_secret_value() if isinstance(listed, SecretStr) else listed
-    return [] if text is None else [part.strip() for part in text.split(",")]
+    return [part.strip() for part in text.split(",")] if text and text.strip() else []
 
 
 def load_settings() -> Settings:

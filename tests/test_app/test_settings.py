@@ -46,7 +46,7 @@ def test_an_unknown_name_is_an_error_wherever_it_stands(monkeypatch: pytest.Monk
         ("DATABASE_URL", "mysql://localhost/x"),
         ("DATABASE_URL", "not a url"),
         ("TIMEZONE", "Mars/Olympus"),
-        ("CORS_ORIGINS", ""),
+        ("CORS_ORIGINS", ","),
         ("CORS_ORIGINS", "app.example.com"),
         ("CORS_ORIGINS", "https://app.example.com/"),
         ("CORS_ORIGINS", "https://a.example.com, https://B.example.com"),
@@ -107,3 +107,12 @@ def test_old_secrets_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHATGLM_OLD_SECRETS", "x" * 32 + ", " + "y" * 40)
     assert load_settings().former_secrets == [b"x" * 32, b"y" * 40]
     assert "yyy" not in repr(load_settings())
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_a_list_that_is_empty_has_nothing_in_it(monkeypatch: pytest.MonkeyPatch, empty: str) -> None:
+    # As files of environments, and Compose's, have what is not set.
+    monkeypatch.setenv("CHATGLM_OLD_SECRETS", empty)
+    monkeypatch.setenv("CHATGLM_CORS_ORIGINS", empty)
+    settings = load_settings()
+    assert (settings.former_secrets, settings.origins) == ([], [])
