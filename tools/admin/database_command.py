@@ -1,7 +1,6 @@
 """`database`: the schema."""
 
 import tempfile
-from typing import Annotated
 
 import typer
 from alembic import command
@@ -9,20 +8,16 @@ from alembic import command
 from app.settings import load_settings
 from database import revision
 from database.revision import alembic_config
+from tools.data_migration import schema_command
 
 cli = typer.Typer(no_args_is_help=True, help="The database's schema.")
+cli.command(epilog=schema_command.DOWNGRADE_EXAMPLES)(schema_command.downgrade)
 
 
 @cli.command()
 def upgrade() -> None:
     """Bring the schema up to this version; nothing happens if it is."""
     revision.upgrade(load_settings().migration_database)
-
-
-@cli.command()
-def downgrade(to: Annotated[str, typer.Argument(help="The revision to go back to; base for none.")]) -> None:
-    """Take migrations back. Their data is lost: make a backup first."""
-    revision.downgrade(load_settings().migration_database, to)
 
 
 @cli.command()

@@ -14,7 +14,7 @@ from database.pending_migrations import disturbing, pending
 from database.read_only import refuse_writes
 from database.revision import alembic_config
 from database.session import Database
-from tests.administration import Command, assert_refused
+from tests.administration import Admin, Command, assert_refused
 from tests.conftest import as_owner
 from tests.test_tools.test_data_migration.copies import on as work_on
 
@@ -61,6 +61,19 @@ def test_nothing_is_taken_back_from_under_a_running_service(owner: Command, data
         assert_refused(owner("downgrade", "0003"), "Stop the service first")
         assert owner("upgrade").status == 0
     assert owner("downgrade", "0003").status == 0
+
+
+def test_the_other_command_line_takes_nothing_back_either(
+    owner: Command, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert owner("upgrade").status == 0
+    admin = Admin(monkeypatch, capsys)
+    with a_running_service(database_url):
+        ended = admin("database", "downgrade", "base")
+        assert_refused(ended, "Stop the service first")
+        assert "Is there a backup?" in ended.errors
+        assert admin("tenant", "list").status == 0
+    assert admin("database", "downgrade", "base").status == 0
 
 
 def test_a_running_service_is_not_given_a_schema_that_it_may_not_live_with(owner: Command, database_url: str) -> None:
