@@ -9,8 +9,8 @@ from prometheus_client.utils import floatToGoString
 
 from services.chat_service import ChatService
 from services.inference.engine_client import EngineClient
+from services.inference.engine_refusal import EngineUnavailable
 from services.inference.histogram import Histogram
-from services.inference.refusal import EngineUnavailable
 
 PREFIX = "chatglm:"
 _LABELS = ("model_name",)

@@ -11,7 +11,7 @@ from uuid import uuid4
 from benchmarks.load import Answer, Ask, Question
 from services.inference.engine import Delta, End, EngineLimits, Event, Failed, GenerationRequest, SamplingParams
 from services.inference.engine_client import EngineClient
-from services.inference.refusal import EngineOverloaded, EngineUnavailable
+from services.inference.engine_refusal import EngineOverloaded, EngineUnavailable
 
 # Not the tenant of the HTTP requests: an engine that shares prompts within a tenant must not know these already.
 _TENANT = "benchmark"

@@ -31,8 +31,8 @@ from benchmarks.prompts import Prompts
 from benchmarks.report import Level, Report, as_json, ratios, side_figures, table_end, table_head, table_level
 from benchmarks.service_under_test import CannotStart, started
 from services.inference.codec import Codec, Codecs
+from services.inference.engine_refusal import EngineUnavailable
 from services.inference.prompt import Message
-from services.inference.refusal import EngineUnavailable
 
 
 class CannotMeasure(Exception):

@@ -17,8 +17,8 @@ from services.content_policy import check_kept
 from services.context_reader import ContextReader
 from services.inference.codec import Codec, Codecs
 from services.inference.engine import Engine, GenerationRequest
+from services.inference.engine_refusal import EngineUnavailable
 from services.inference.prompt import Message
-from services.inference.refusal import EngineUnavailable
 from services.inference.tokenizer import TokenizerError
 from services.live_turn import LiveTurn
 from services.principal import Principal

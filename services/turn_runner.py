@@ -13,7 +13,7 @@ from database.clock import now
 from database.models import TurnStatus
 from services.choice import Choice
 from services.inference.engine import Engine, GenerationRequest
-from services.inference.refusal import CeilingReached, EngineOverloaded, EngineUnavailable
+from services.inference.engine_refusal import CeilingReached, EngineOverloaded, EngineUnavailable
 from services.joint_opening import JointOpening
 from services.live_turn import LiveTurn
 from services.settlement import settlement

@@ -7,7 +7,7 @@ from app.controller.provided import Everything
 from app.controller.router import Router
 from app.version import NAME, VERSION
 from schemas.health_schema import Alive, Readiness, Welcome
-from services.inference.refusal import EngineUnavailable
+from services.inference.engine_refusal import EngineUnavailable
 
 router = Router(tags=["health"])
 DEMO_NOTICE = (

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from services.inference.circuit_breaker import CircuitBreaker
 from services.inference.engine import Delta, End, EngineLimits, Event, Failed, GenerationRequest, Health
 from services.inference.engine_link import EngineLink
+from services.inference.engine_refusal import CeilingReached, EngineOverloaded, EngineUnavailable
 from services.inference.generation_times import GenerationTimes, Stopwatch
 from services.inference.occupancy import Occupancy
 from services.inference.pulse import LONGEST_SILENCE
-from services.inference.refusal import CeilingReached, EngineOverloaded, EngineUnavailable
 from services.inference.wire import (
     Abort,
     Admit,

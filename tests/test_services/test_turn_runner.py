@@ -16,7 +16,7 @@ from services.answer_delta import TextDelta
 from services.choice import Choice
 from services.inference.codec import Codecs
 from services.inference.engine import Delta, End, EngineLimits, Event, Failed, GenerationRequest, Health
-from services.inference.refusal import CeilingReached, EngineOverloaded
+from services.inference.engine_refusal import CeilingReached, EngineOverloaded
 from services.inference.tool import NO_TOOLS
 from services.live_turn import LiveTurn
 from services.principal import Principal

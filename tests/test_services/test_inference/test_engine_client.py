@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from services.inference import engine_client
 from services.inference.engine import Delta, End, EngineLimits, Event, GenerationRequest
 from services.inference.engine_client import EngineClient
+from services.inference.engine_refusal import CeilingReached, EngineOverloaded, EngineUnavailable
 from services.inference.engine_server import EngineServer
 from services.inference.occupancy import Occupancy
-from services.inference.refusal import CeilingReached, EngineOverloaded, EngineUnavailable
 from services.inference.wire import Ready, frame
 from tests.generations import heard
 

@@ -3,7 +3,7 @@
 import pytest
 
 from services.inference.engine import Failed
-from services.inference.refusal import EngineUnavailable
+from services.inference.engine_refusal import EngineUnavailable
 from tests.generations import heard
 from tests.test_services.test_inference.test_engine_client import LIMITS, Served, request, served, until
 
