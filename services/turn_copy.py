@@ -37,7 +37,7 @@ class TurnCopy:
             prompt_tokens=row.prompt_tokens,
             dropped_turns=row.dropped_turns,
             patience=LINGER,
-            resumable=True,
+            resumable=bool(row.parameters.get("background")),
         )
         self._database = database
         self._tenant_id = tenant_id

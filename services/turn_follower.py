@@ -2,13 +2,14 @@
 
 import asyncio
 
-from app.common.errors import NotFound
+from app.common.errors import Forbidden, NotFound
 from database.clock import now
 from database.models import TurnStatus
 from database.repositories.lease_repository import LeaseRepository
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.live_turn import LiveTurn
+from services.principal import Scope
 from services.turn_copy import TurnCopy, cancelled
 from services.turn_end import TurnEnd
 from services.turn_reading import stopping, usage_so_far
@@ -28,16 +29,20 @@ class TurnFollower:
         self._is_closed = False
         self._copies: dict[tuple[str, str], tuple[LiveTurn, asyncio.Task[None]]] = {}
 
-    async def follow(self, tenant_id: str, turn_id: str) -> LiveTurn:
+    async def follow(self, tenant_id: str, turn_id: str, *, reads_history: bool = True) -> LiveTurn:
         """A turn to listen to, from any offset in its text; one that has ended says all at once.
 
-        Raises NotFound for a turn that is not there, not this tenant's, or of which only numbers are kept; Unavailable
-        for one that runs elsewhere while this process stops.
+        Without `reads_history` only one in the background: who begins it gets its answer here. Any other was answered
+        to who asked, and is history for everybody else.
+
+        Raises NotFound for a turn that is not there, not this tenant's, or of which only numbers are kept; Forbidden;
+        Unavailable for one that runs elsewhere while this process stops.
         """
         turn = self._runner.find(tenant_id, turn_id)
         if turn is not None and turn.resumable:
             return turn
-        return self._copied(tenant_id, turn_id) or await self._copy(tenant_id, turn_id)
+        copied = self._copied(tenant_id, turn_id, reads_history=reads_history)
+        return copied or await self._copy(tenant_id, turn_id, reads_history=reads_history)
 
     async def cancel(self, tenant_id: str, turn_id: str) -> TurnStatus:
         """Cancel a turn wherever it runs, and wait for its end; the state it ended in. Raises as `follow` does."""
@@ -67,18 +72,21 @@ class TurnFollower:
                 error = stopping("The service is stopping; the answer goes on, listen again.")
                 turn.end(TurnEnd(status=TurnStatus.RUNNING, usage=usage_so_far(turn), error=error))
 
-    async def _copy(self, tenant_id: str, turn_id: str) -> LiveTurn:
+    async def _copy(self, tenant_id: str, turn_id: str, *, reads_history: bool) -> LiveTurn:
         async with self._database.begin(tenant_id) as session:
             found = await TurnRepository(session).with_response(turn_id)
         if found is None:
             raise NotFound("There is no such message.", param="message_id", code="message_not_found")
         row, response = found
         copy = TurnCopy(self._database, tenant_id, row, response)
+        if not copy.turn.resumable and not reads_history:
+            # Before anybody counts as a listener, for whom a turn would go on.
+            raise Forbidden(f"The API key lacks the scope {Scope.HISTORY_READ.value!r}: this was no background turn.")
         if row.status != TurnStatus.RUNNING:
             return copy.turn
         if self._is_closed:
             raise stopping("The service is stopping; listen again.")
-        if (faster := self._copied(tenant_id, turn_id)) is not None:
+        if (faster := self._copied(tenant_id, turn_id, reads_history=reads_history)) is not None:
             return faster
         name = (tenant_id, turn_id)
         task = asyncio.create_task(copy.feed(self._heartbeat))
@@ -86,9 +94,10 @@ class TurnFollower:
         task.add_done_callback(lambda _task: self._copies.pop(name))
         return copy.turn
 
-    def _copied(self, tenant_id: str, turn_id: str) -> LiveTurn | None:
+    def _copied(self, tenant_id: str, turn_id: str, *, reads_history: bool) -> LiveTurn | None:
         turn, _ = self._copies.get((tenant_id, turn_id), (None, None))
-        if turn is not None:
-            # It must not be given up before whoever asks begins to listen.
-            turn.leave()
+        if turn is None or not (turn.resumable or reads_history):
+            return None
+        # It must not be given up before whoever asks begins to listen.
+        turn.leave()
         return turn

@@ -72,9 +72,13 @@ def actor(principal: Principal, request: Request) -> Actor:
 
 @dataclass(frozen=True, slots=True)
 class ListenerOf:
-    """Who may listen to a turn of this tenant. `check` raises Unauthenticated or TenantSuspended once that is over."""
+    """Who may listen to a turn of this tenant: without `reads_history` only to one in the background.
+
+    `check` raises Unauthenticated or TenantSuspended once that is over.
+    """
 
     tenant_id: str
+    reads_history: bool
     check: Callable[[], Awaitable[object]]
 
 
@@ -91,9 +95,10 @@ async def _listener(
         tenant_id = await here.stream_access.tenant(token, message_id)
         bind_contextvars(tenant_id=tenant_id)
         await refuse_extra_input(request)
-        return ListenerOf(tenant_id, lambda: here.stream_access.tenant(token, message_id))
+        return ListenerOf(tenant_id, reads_history=False, check=lambda: here.stream_access.tenant(token, message_id))
     principal = await chat_caller(request)
-    return ListenerOf(principal.tenant_id, lambda: here.authentication.authenticate(key))
+    reads_history = Scope.HISTORY_READ in principal.scopes
+    return ListenerOf(principal.tenant_id, reads_history, lambda: here.authentication.authenticate(key))
 
 
 async def _recheck(request: Request) -> Callable[[], Awaitable[object]]:

@@ -35,7 +35,7 @@ async def listen(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The events of a turn, those that have been seen left out; their ids are offsets in the text."""
-    turn = await follower.follow(listener.tenant_id, message_id)
+    turn = await follower.follow(listener.tenant_id, message_id, reads_history=listener.reads_history)
     offset, seen_all = _seen(last_event_id) if last_event_id else (query.offset or 0, False)
     if seen_all:
         return Response(status_code=204)

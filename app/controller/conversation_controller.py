@@ -63,7 +63,7 @@ async def get_conversation(row_id: RowId, caller: HistoryReader, conversations: 
 
 @router.post("/{conversation_id}")
 async def label_conversation(
-    row_id: RowId, change: MetadataChange, caller: ChatCaller, conversations: Conversations
+    row_id: RowId, change: MetadataChange, caller: ChatCaller, _reader: HistoryReader, conversations: Conversations
 ) -> ConversationView:
     """Give it other metadata, in place of what it has."""
     return conversation_view(await conversations.label(caller, row_id, change.metadata or {}))

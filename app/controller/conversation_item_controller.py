@@ -52,7 +52,12 @@ async def get_item(
 
 @router.delete("/{item_id}")
 async def delete_item(
-    row_id: RowId, item_id: _ItemRowId, caller: HistoryEraser, by: EraserActor, conversations: Conversations
+    row_id: RowId,
+    item_id: _ItemRowId,
+    caller: HistoryEraser,
+    by: EraserActor,
+    _reader: HistoryReader,
+    conversations: Conversations,
 ) -> ConversationView:
     """Erase one item, also from the log, for good; the conversation that it was said in."""
     return conversation_view(await conversations.delete_item(by, caller.tenant_id, row_id, item_id))

@@ -48,7 +48,7 @@ async def get_completion(turn_id: TurnId, caller: HistoryReader, stored: StoredC
 
 @router.post("/{completion_id}")
 async def label_completion(
-    turn_id: TurnId, change: MetadataChange, caller: ChatCaller, stored: StoredCompletions
+    turn_id: TurnId, change: MetadataChange, caller: ChatCaller, _reader: HistoryReader, stored: StoredCompletions
 ) -> ChatCompletion:
     """Give it other metadata, in place of what it has."""
     return stored_completion(await stored.label(caller, turn_id, change.metadata or {}))
