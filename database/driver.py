@@ -39,7 +39,7 @@ class DriverTransaction(Protocol):
         ...
 
     async def each(self, given: Sequence[Mapping[str, Any]], statements: Prepared) -> None:
-        """Run the statements once for each of these sets of parameters."""
+        """Run the statements once for each of these sets of parameters. Raises as `run` does."""
         ...
 
 
@@ -87,7 +87,10 @@ class PostgresTransaction:
     async def each(self, given: Sequence[Mapping[str, Any]], statements: Prepared) -> None:
         """See DriverTransaction."""
         compiled = statements.for_postgresql()
-        await self._connection.executemany(compiled.sql, [compiled.values(self._tenant_id, one) for one in given])
+        try:
+            await self._connection.executemany(compiled.sql, [compiled.values(self._tenant_id, one) for one in given])
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise _broken(error) from error
 
     async def commit(self) -> None:
         """End it; what was done stays."""

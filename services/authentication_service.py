@@ -34,7 +34,7 @@ class AuthenticationService:
 
     async def authenticate(self, key: str | None) -> Principal:
         """The principal of a key. Raises Unauthenticated, in the same words for every cause, or TenantSuspended."""
-        refusal = Unauthenticated("A valid API key is required: send it as 'Authorization: Bearer <key>'.")
+        refusal = no_valid_key()
         if key is None or not may_exist(key):
             raise refusal
         hashes = self._peppers.hashes(key)
@@ -85,6 +85,11 @@ class AuthenticationService:
         if len(self._remembered) >= _REMEMBERED_KEYS:
             del self._remembered[next(iter(self._remembered))]
         self._remembered[hashed] = principal, until, expires_at
+
+
+def no_valid_key() -> Unauthenticated:
+    """What is said to whoever sends no key that is let in, whatever the cause."""
+    return Unauthenticated("A valid API key is required: send it as 'Authorization: Bearer <key>'.")
 
 
 def admitted(found: tuple[ApiKey, Tenant] | None, refusal: Unauthenticated) -> tuple[ApiKey, Tenant]:

@@ -18,6 +18,7 @@ from database.session import Database
 from services.answer_delta import written
 from services.audit_service import Actor, record
 from services.content_policy import check_kept
+from services.erased_caller import refused_if_erased
 from services.inference.message import ToolCall
 from services.principal import Principal
 from services.prompt_messages import UnmatchedCall, check_whole
@@ -43,10 +44,16 @@ class ConversationService:
     async def create(
         self, principal: Principal, items: Sequence[SaidItem], labels: Mapping[str, str], user: str | None
     ) -> Conversation:
-        """Make one, in which this has been said. Raises InvalidRequest where the tenant's policy keeps nothing."""
+        """Make one, in which this has been said.
+
+        Raises InvalidRequest where the tenant's policy keeps nothing, Unauthenticated if it was erased meanwhile.
+        """
         check_kept(principal)
         at = now()
-        async with self._database.begin(principal.tenant_id) as session:
+        async with (
+            refused_if_erased(self._database, principal.tenant_id),
+            self._database.begin(principal.tenant_id) as session,
+        ):
             conversation = Conversation(
                 id=new_id(at), user=user, labels=dict(labels), length=0, created_at=at, used_at=at
             )

@@ -16,6 +16,7 @@ from database.repositories.idempotency_repository import IdempotencyRepository
 from database.repositories.idempotency_statements import CLAIM, READ
 from database.repositories.recorded_answers import RecordedAnswers
 from database.session import Database
+from services.erased_caller import refused_if_erased
 from services.recording import AnswerHead, Recording
 
 KEPT = timedelta(hours=24)
@@ -70,7 +71,10 @@ class IdempotencyClaims:
         self._lease = lease
 
     async def claim(self, tenant_id: str, key: str, fingerprint: str) -> Claim:
-        """Claim a request, unless somebody else has; that one is told that its answer is waited for."""
+        """Claim a request, unless somebody else has; that one is told that its answer is waited for.
+
+        Raises Unauthenticated if the tenant was erased meanwhile.
+        """
         at, attempt = now(), new_id()
         given = {
             "key": key,
@@ -84,7 +88,8 @@ class IdempotencyClaims:
         rows: Rows = []
         # Whoever has answered may be forgotten between the two.
         while not rows:
-            rows = await self._database.run_prepared(tenant_id, given, CLAIM)
+            async with refused_if_erased(self._database, tenant_id):
+                rows = await self._database.run_prepared(tenant_id, given, CLAIM)
             rows = rows or await self._database.run_prepared(tenant_id, given, READ)
         found, by, status, headers, body = rows[0]
         answer = None

@@ -18,6 +18,7 @@ from database.repositories.limit_statements import COLUMNS
 from database.repositories.turn_repository import TurnRepository
 from database.session import Database
 from services.allowance import Allowance, allowance
+from services.erased_caller import refused_if_erased
 from services.limit_window import minute_began, windows
 from services.live_turn import LiveTurn
 from services.said_item import item_rows
@@ -45,7 +46,7 @@ class TurnLog:
         """T1.
 
         Raises Conflict if another turn of the conversation runs or has ended meanwhile, RateLimited if limits do not
-        allow it.
+        allow it, Unauthenticated if its tenant was erased meanwhile.
         """
         turn.charged_at = turn.created_at
         while True:
@@ -58,8 +59,10 @@ class TurnLog:
 
     async def _open(self, turn: LiveTurn, opening: TurnOpening) -> None:
         given = self._given(turn, opening)
+        principal = opening.principal
         try:
-            turn.allowance = await self._charge(turn, opening, given)
+            async with refused_if_erased(self._database, principal.tenant_id, principal.key_id):
+                turn.allowance = await self._charge(turn, opening, given)
         except IntegrityError as error:
             if turn_statements.is_busy(error):
                 raise _locked() from error
@@ -88,7 +91,7 @@ class TurnLog:
     async def open_together(self, turns: Sequence[tuple[LiveTurn, TurnOpening]]) -> None:
         """T1 of several turns of one request, none of them in a conversation: of all or of none.
 
-        Raises RateLimited if limits do not allow all of them.
+        Raises RateLimited if limits do not allow all of them, Unauthenticated if their tenant was erased meanwhile.
         """
         charged_at = turns[0][0].created_at
         while True:
@@ -103,9 +106,12 @@ class TurnLog:
         given = [self._given(turn, opening) for turn, opening in turns]
         reserved = sum(one["reserved_tokens"] for one in given)
         together = given[0] | {"reserved_tokens": reserved, "charged_turns": len(given)}
-        opening = turns[0][1]
+        opening, principal = turns[0][1], turns[0][1].principal
         rows_of_each = turn_statements.ADD_TURN if opening.keeps_text else turn_statements.ADD_UNKEPT_TURN
-        async with self._database.begin_prepared(opening.principal.tenant_id) as transaction:
+        async with (
+            refused_if_erased(self._database, principal.tenant_id, principal.key_id),
+            self._database.begin_prepared(principal.tenant_id) as transaction,
+        ):
             # First, though it may be in vain: who sets limits locks the turns before the limits.
             await transaction.each(given, rows_of_each)
             (rows,) = await transaction.run(together, turn_statements.CHARGE_TOGETHER)

@@ -5,9 +5,8 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
 
-from app.common.errors import Conflict, GenerationFailed, TurnInterrupted, Unavailable
+from app.common.errors import Conflict, GenerationFailed, TurnInterrupted, Unauthenticated, Unavailable
 from database.clock import now
 from database.models import Base, Conversation, Item, Lease, Turn, TurnStatus, TurnText, Usage
 from database.session import Database
@@ -204,7 +203,7 @@ async def test_another_tenants_conversation_is_refused_as_one_that_does_not_exis
 
 async def test_an_opening_that_fails_leaves_nothing(database: Database, tenants: TwoTenants, log: TurnLog) -> None:
     nobody = Principal(tenant_id=tenants.ours.tenant_id, key_id="0" * 32, scopes=frozenset())
-    with pytest.raises(IntegrityError):
+    with pytest.raises(Unauthenticated):
         await log.open(a_live_turn(), an_opening(nobody, history=[SaidItem(role="user", text="before")]))
     assert set((await _counts(database, tenants.ours)).values()) == {0}
 
