@@ -27,12 +27,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from database.clock import EPOCH
+
 Value: TypeAlias = str | bytes | int | float | None
 Row: TypeAlias = tuple[Value, ...]
 
 _SECONDS = len("2026-11-22 10:00:00")
 # What a time in text looks like to PostgreSQL.
 _MICROSECONDS = "YYYY-MM-DD HH24:MI:SS.US"
+_FIRST, _LAST = "0001-01-01 00:00:00.000000", "9999-12-31 23:59:59.999999"
 
 
 def portable_type(column: Column[Any]) -> TypeEngine[Any]:
@@ -59,7 +62,11 @@ def portable(column: Column[Any], dialect: str) -> ColumnElement[Any]:
             return case((func.length(raw) == _SECONDS, raw + ".000000"), else_=raw)
         return raw
     if isinstance(kind, DateTime):
-        return func.to_char(func.timezone("UTC", type_coerce(column, DateTime())), _MICROSECONDS)
+        written = func.to_char(func.timezone("UTC", type_coerce(column, DateTime())), _MICROSECONDS)
+        # The driver keeps the first and the last time as infinities, which to_char writes as NULL: a key that ended
+        # would be copied as one that never does.
+        first_or_last = case((column < EPOCH, _FIRST), (column > EPOCH, _LAST))
+        return func.coalesce(written, first_or_last)
     if isinstance(kind, Boolean):
         return cast(column, Integer)
     return cast(column, Text) if isinstance(kind, JSON | Date) else type_coerce(column, portable_type(column))

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.common.errors import InvalidRequest, NotFound
-from database.clock import now
+from database.clock import LAST, later, now
 from database.models import ApiKey, Tenant
 from database.repositories.key_repository import KeyRepository
 from database.repositories.tenant_repository import TenantRepository
@@ -134,12 +134,12 @@ class KeyService:
                 scopes=[Scope(scope) for scope in key.scopes],
                 models=key.models,
                 at=at,
-                expires_at=None if key.expires_at is None else at + (key.expires_at - key.created_at),
+                expires_at=None if key.expires_at is None else later(at, key.expires_at - key.created_at),
             )
             made.row.limit_subject = key.limit_subject or key.id
             _store(session, by, made)
             key.replaced_by = made.row.id
-            key.expires_at = at + overlap if key.expires_at is None else min(key.expires_at, at + overlap)
+            key.expires_at = min(key.expires_at or LAST, later(at, overlap))
         return made
 
     @asynccontextmanager

@@ -1,17 +1,20 @@
 """A copied database holds what its source does."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
-from sqlalchemy import Table
+from sqlalchemy import Table, select, update
 
 from app.common.errors import ReadOnly
+from database.clock import LAST
 from database.engine import create_engine
-from database.models import Base
+from database.models import ApiKey, Base
 from database.portable import portable_type
 from database.role import why_unbound
+from database.session import Database
 from services.audit_service import AuditService
 from services.principal import Principal
 from tests.administration import Command
@@ -45,6 +48,24 @@ def test_there_and_back_again_is_the_same(
     # Each copy is in the audit log of its source.
     names = there.keys() - {"audit_events"}
     assert [there[name]["source_checksum"] for name in names] == [back[name]["target_checksum"] for name in names]
+
+
+def test_the_first_and_the_last_time_are_copied_as_they_are(run: Command, unlike_urls: tuple[str, str]) -> None:
+    ends = {"ended": datetime.min.replace(tzinfo=UTC), "goes on": LAST, "never ends": None}
+    made = {end: fill(unlike_urls[0], name)[0].key_id for name, end in ends.items()}
+
+    async def end_keys(database: Database) -> None:
+        async with database.begin_global() as session:
+            for end, key_id in made.items():
+                await session.execute(update(ApiKey).where(ApiKey.id == key_id).values(expires_at=end))
+
+    async def read_ends(database: Database) -> dict[datetime | None, str]:
+        async with database.begin_global() as session:
+            return {key.expires_at: key.id for key in await session.scalars(select(ApiKey))}
+
+    on(unlike_urls[0], end_keys)
+    assert all(row["equal"] for row in copied(run, unlike_urls).values())
+    assert on(unlike_urls[1], read_ends) == made
 
 
 def test_one_tenant_is_copied_alone(run: Command, unlike_urls: tuple[str, str]) -> None:
