@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from database.revision import MIGRATIONS, current_heads
 
-# What a process that does not know of it never notices: new tables, plain indexes, and columns that it need not fill.
+# What a process that does not know of it never notices: new tables, plain indexes, columns that it need not fill.
 _NEW_TABLE = re.compile(r"CREATE TABLE (\w+)")
 _OF_TABLE = re.compile(r"(?:ALTER TABLE|CREATE (?:UNIQUE INDEX|POLICY|TRIGGER) .*? ON|UPDATE|INSERT INTO) (\w+)")
 _HARMLESS = (
@@ -19,6 +19,8 @@ _HARMLESS = (
     re.compile(r"CREATE (OR REPLACE )?FUNCTION "),
     re.compile(r"ALTER TABLE \w+ ADD COLUMN (?!.*NOT NULL)"),
     re.compile(r"ALTER TABLE \w+ ADD COLUMN .*DEFAULT"),
+    # No replica writes it.
+    re.compile(r"DO \$\$ .*REVOKE .* ON alembic_version "),
 )
 
 

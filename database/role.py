@@ -1,6 +1,6 @@
 """The role that this service has on PostgreSQL: whether it is bound there, and whether it may do its work."""
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from database.models import AuditEvent, Base
@@ -18,15 +18,39 @@ _OURS = "SELECT to_regclass(name) FROM unnest(CAST(:names AS text[])) AS named (
 _SCHEMAS = f"SELECT relnamespace FROM pg_class WHERE oid IN ({_OURS})"  # noqa: S608 - our own words
 # An owner can drop tables, policies and the triggers that keep the audit log, and write functions anew.
 _OWNED = text(f"""
-    SELECT kind || ' ' || name FROM (
+    SELECT 'owns the ' || kind || ' ' || name || ', or may become its owner' FROM (
         SELECT 'table' AS kind, relname AS name, relowner AS owner FROM pg_class WHERE oid IN ({_OURS})
         UNION ALL SELECT 'schema', nspname, nspowner FROM pg_namespace WHERE oid IN ({_SCHEMAS})
         UNION ALL SELECT 'function', proname, proowner FROM pg_proc WHERE pronamespace IN ({_SCHEMAS})
             OR oid IN (SELECT tgfoid FROM pg_trigger WHERE tgrelid IN ({_OURS}) AND NOT tgisinternal)
     ) AS owned WHERE pg_has_role(session_user, owner, 'MEMBER') ORDER BY kind DESC, name LIMIT 1
 """)  # noqa: S608
+# Row level security does not bind them. TRUNCATE empties a table of all tenants. A trigger runs as whoever writes, an
+# administrator perhaps, and may lie in the role's own temporary schema. A foreign key tells which rows others have.
+_FREE_RIGHTS = "TRUNCATE, TRIGGER, REFERENCES"
+_RIGHTS = text(f"""
+    SELECT format('has the right %s on the table %s (REVOKE {_FREE_RIGHTS} ON ALL TABLES IN SCHEMA %s FROM %s)',
+        privilege_type, relname, CAST(relnamespace AS regnamespace),
+        CASE grantee WHEN 0 THEN 'PUBLIC' ELSE CAST(CAST(grantee AS regrole) AS text) END)
+    FROM (
+        SELECT relname, relnamespace, (aclexplode(relacl)).* FROM pg_class WHERE oid IN ({_OURS})
+        UNION ALL SELECT relname, relnamespace, (aclexplode(attacl)).*
+            FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid WHERE attrelid IN ({_OURS})
+    ) AS granted WHERE privilege_type = ANY (string_to_array('{_FREE_RIGHTS}', ', '))
+        AND CASE grantee WHEN 0 THEN true ELSE pg_has_role(session_user, grantee, 'MEMBER') END
+    ORDER BY privilege_type <> 'TRUNCATE', relname LIMIT 1
+""")  # noqa: S608
+# Until PostgreSQL 15 whoever makes roles may also become any that is no superuser: the owner of the tables.
+_MAKES_ROLES = text("""
+    SELECT CASE rolname WHEN session_user THEN '' ELSE format('may become %I, which ', rolname) END
+        || format('has CREATEROLE, and so may become the owner (ALTER ROLE %I NOCREATEROLE)', rolname)
+    FROM pg_roles WHERE rolcreaterole AND pg_has_role(session_user, oid, 'MEMBER')
+        AND CAST(current_setting('server_version_num') AS integer) < 160000
+    ORDER BY rolname = session_user DESC, rolname LIMIT 1
+""")
 _OPEN = text(f"""
-    SELECT relname FROM pg_class WHERE oid IN ({_OURS}) AND NOT (relrowsecurity AND relforcerowsecurity)
+    SELECT 'finds the table ' || relname || ' without row level security'
+    FROM pg_class WHERE oid IN ({_OURS}) AND NOT (relrowsecurity AND relforcerowsecurity)
     ORDER BY relname LIMIT 1
 """)  # noqa: S608
 # As PostgreSQL writes it, without the parentheses and casts that it adds.
@@ -63,14 +87,18 @@ async def why_unbound(engine: AsyncEngine) -> str | None:
     if engine.dialect.name != "postgresql":
         return None
     content = sorted(table.name for table in content_tables())  # type: ignore[attr-defined]
+    ours = {"names": [*Base.metadata.tables, "alembic_version"]}
+    questions: dict[TextClause, dict[str, list[str]]] = {
+        _UNBOUND_ROLE: {},
+        _OWNED: ours,
+        _MAKES_ROLES: {},
+        _RIGHTS: ours,
+        _OPEN: {"names": content},
+    }
     async with engine.connect() as connection:
-        if (unbound := (await connection.execute(_UNBOUND_ROLE)).scalar()) is not None:
-            return str(unbound)
-        owned = await connection.execute(_OWNED, {"names": [*Base.metadata.tables, "alembic_version"]})
-        if (name := owned.scalar()) is not None:
-            return f"owns the {name}, or may become its owner"
-        if (name := (await connection.execute(_OPEN, {"names": content})).scalar()) is not None:
-            return f"finds the table {name} without row level security"
+        for question, names in questions.items():
+            if (reason := (await connection.execute(question, names)).scalar()) is not None:
+                return str(reason)
         policies = (await connection.execute(_POLICIES, {"names": content})).all()
     for name in content:
         if [tuple(policy) for table, *policy in policies if table == name] != [_POLICY]:

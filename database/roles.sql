@@ -9,3 +9,4 @@ GRANT USAGE, CREATE ON SCHEMA public TO chatglm_owner;
 GRANT USAGE ON SCHEMA public TO chatglm_service;
 ALTER DEFAULT PRIVILEGES FOR ROLE chatglm_owner IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO chatglm_service;
+-- The migrations take back what that is too much: alembic_version is theirs, and the service only reads it.

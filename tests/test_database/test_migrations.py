@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import func, inspect, make_url, select, text
 from sqlalchemy.engine import Connection
 
 from database.engine import create_engine
@@ -22,7 +22,7 @@ from database.revision import alembic_config, is_current
 from database.session import Database
 from services.key_service import KeyService
 from services.key_token import Peppers
-from tests.conftest import as_owner, make_tenant
+from tests.conftest import SERVICE, as_owner, make_tenant, run_as_superuser
 from tests.rows import TESTER, a_limit, a_turn, store, store_one_of_each
 from tests.whole_database import unbound_connection
 
@@ -98,6 +98,29 @@ def test_two_that_migrate_at_once_both_succeed(empty_database_url: str) -> None:
     ends = [(process.communicate()[0].decode(), process.returncode) for process in both]
     assert [status for _, status in ends] == [0, 0], ends
     command.check(alembic_config(empty_database_url))
+
+
+def test_the_services_role_may_read_the_version_and_no_longer_write_it(
+    postgres_url: str, postgres_directory: str
+) -> None:
+    """Wherever it could before, whatever it is called."""
+    rights = "SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"
+
+    def held() -> list[str]:
+        asked = select(*(func.has_table_privilege("alembic_version", right) for right in rights))
+        row = _on(postgres_url, lambda connection: connection.execute(asked).one())
+        return [right for right, has in zip(rights, row, strict=True) if has]
+
+    assert held() == ["SELECT"]
+    config = alembic_config(as_owner(postgres_url))
+    command.downgrade(config, "0009")
+    for to in (SERVICE, "PUBLIC"):
+        grant = f"GRANT ALL ON alembic_version TO {to}"
+        asyncio.run(run_as_superuser(postgres_directory, str(make_url(postgres_url).database), grant))
+    assert held() == [*rights]
+    command.upgrade(config, "head")
+    assert held() == ["SELECT"]
+    command.check(config)
 
 
 async def test_a_database_without_migrations_is_not_current(empty_database_url: str) -> None:

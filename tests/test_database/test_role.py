@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from sqlalchemy import func, make_url, select, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from app.common.errors import DatabaseForbids
 from database.engine import create_engine
@@ -82,6 +82,20 @@ async def test_a_superuser_and_the_owner_are_not_bound(postgres_url: str) -> Non
             "owns the function refuse_audit_change, or may",
         ),
         ("ALTER SCHEMA public OWNER TO {role}", "owns the schema public, or may become its owner"),
+        (
+            "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+            (
+                "has the right TRUNCATE on the table alembic_version "
+                "(REVOKE TRUNCATE, TRIGGER, REFERENCES ON ALL TABLES IN SCHEMA public FROM {role})"
+            ),
+        ),
+        ("GRANT TRUNCATE ON leases TO PUBLIC", "has the right TRUNCATE on the table leases (REVOKE TRUNCATE, TRIGGER,"),
+        # By way of another role, whose rights it has not until it becomes it.
+        (
+            "ALTER ROLE {role} NOINHERIT; GRANT TRIGGER ON items TO {other}; GRANT {other} TO {role}",
+            "has the right TRIGGER on the table items",
+        ),
+        ("GRANT REFERENCES (tenant_id, id) ON turns TO {role}", "has the right REFERENCES on the table turns"),
     ],
 )
 async def test_a_role_that_could_undo_its_locks_is_refused(
@@ -92,7 +106,36 @@ async def test_a_role_that_could_undo_its_locks_is_refused(
     try:
         await superuser(change.format(role=role, other=other))
         found = await why(postgres_url.replace(f"//{SERVICE}@", f"//{role}@"))
-        assert found.startswith(reason.format(other=other))
+        assert found.startswith(reason.format(role=role, other=other))
+    finally:
+        await superuser(f"DROP OWNED BY {other}; DROP ROLE {other}")
+
+
+@pytest.mark.parametrize(
+    "change", ["ALTER ROLE {role} CREATEROLE", "ALTER ROLE {other} CREATEROLE; GRANT {other} TO {role}"]
+)
+async def test_a_role_that_makes_roles_is_refused_where_it_could_make_itself_the_owner(
+    postgres_url: str, superuser: Superuser, role: str, change: str
+) -> None:
+    url, other = postgres_url.replace(f"//{SERVICE}@", f"//{role}@"), f"other_{role}"
+    await superuser(f"CREATE ROLE {other}")
+    try:
+        await superuser(change.format(role=role, other=other))
+        found = await why(url)
+        engine = create_engine(url)
+        try:
+            async with engine.begin() as connection:
+                await connection.execute(text(f"SET ROLE {other if 'GRANT' in change else role}"))
+                await connection.execute(text(f"GRANT {OWNER} TO {role}"))
+            becomes_owner = True
+        except DBAPIError:
+            # PostgreSQL 16 and newer.
+            becomes_owner = False
+        finally:
+            await engine.dispose()
+        assert ("has CREATEROLE" in found) == becomes_owner
+        maker = other if "GRANT" in change else role
+        assert found.endswith(f"(ALTER ROLE {maker} NOCREATEROLE)") or not becomes_owner
     finally:
         await superuser(f"DROP ROLE {other}")
 
@@ -217,10 +260,10 @@ async def test_tables_that_another_role_made_become_the_owners_as_the_readme_say
     assert await lacks(service) == "SELECT on alembic_version"
     said = (REPOSITORY / language).read_text(encoding="utf-8")
     first, of_postgres = re.findall(r"^```sql\n(.*?)^```", said, re.MULTILINE | re.DOTALL)
-    reassign, grant = first.splitlines()
+    reassign, *grants = first.splitlines()
     await run_as_superuser(
         postgres_directory, name, of_postgres if maker == "postgres" else reassign.replace("wrong_role", role)
     )
-    await run_as_superuser(postgres_directory, name, grant)
+    await run_as_superuser(postgres_directory, name, "\n".join(grants))
     assert (await lacks(service), await why(service)) == (None, "None")
     await run_as_superuser(postgres_directory, name, f"DROP OWNED BY {role}")
