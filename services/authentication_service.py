@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from app.common.errors import ReadOnly, TenantSuspended, Unauthenticated
-from database.clock import now
+from app.common.errors import ReadOnly, StorageFull, TenantSuspended, Unauthenticated
 from database.models import ApiKey, Tenant
-from database.repositories.key_repository import KeyRepository
+from database.repositories.key_repository import FoundKey, KeyRepository
 from database.session import Database
 from services.key_token import Peppers, may_exist
 from services.principal import Principal, Scope
@@ -29,7 +28,7 @@ class AuthenticationService:
         self._database = database
         self._peppers = peppers
         self._clock = clock
-        self._remembered: dict[str, tuple[Principal, float, datetime | None]] = {}
+        self._remembered: dict[str, tuple[Principal, float]] = {}
         self._looking: dict[str, asyncio.Event] = {}
 
     async def authenticate(self, key: str | None) -> Principal:
@@ -57,34 +56,32 @@ class AuthenticationService:
         read_at = self._clock()
         async with self._database.begin_global() as session:
             found = await KeyRepository(session).by_hash(hashes)
-        row, tenant = admitted(found, refusal)
-        await self._touch(row, hashes[0])
+        row, tenant, at = admitted(found, refusal)
+        await self._touch(row, hashes[0], at)
         principal = _principal(row, tenant)
-        self._remember(hashes[0], principal, read_at + REMEMBERED_SECONDS, row.expires_at)
+        left = REMEMBERED_SECONDS if row.expires_at is None else (row.expires_at - at).total_seconds()
+        self._remember(hashes[0], principal, read_at + min(left, REMEMBERED_SECONDS))
         return principal
 
-    async def _touch(self, row: ApiKey, hashed: str) -> None:
+    async def _touch(self, row: ApiKey, hashed: str, at: datetime) -> None:
         """Note the use, at most once a minute, and move the key to the current pepper."""
-        at, pepper = now(), self._peppers.current
-        since = at - _TOUCHED_EVERY
+        pepper, since = self._peppers.current, at - _TOUCHED_EVERY
         if row.pepper_id != pepper.id or row.last_used_at is None or row.last_used_at < since:
             # What is stored can be read while nothing can be written, this note included.
-            with suppress(ReadOnly):
+            with suppress(ReadOnly, StorageFull):
                 async with self._database.begin_global() as session:
                     await KeyRepository(session).touch(row, since, last_used_at=at, hash=hashed, pepper_id=pepper.id)
 
     def _recall(self, hashed: str) -> Principal | None:
-        principal, until, expires_at = self._remembered.get(hashed, (None, 0.0, None))
-        if self._clock() >= until or (expires_at is not None and expires_at <= now()):
-            return None
-        return principal
+        principal, until = self._remembered.get(hashed, (None, 0.0))
+        return principal if self._clock() < until else None
 
-    def _remember(self, hashed: str, principal: Principal, until: float, expires_at: datetime | None) -> None:
+    def _remember(self, hashed: str, principal: Principal, until: float) -> None:
         # Taken out first, so that the oldest entry is always the first one.
         self._remembered.pop(hashed, None)
         if len(self._remembered) >= _REMEMBERED_KEYS:
             del self._remembered[next(iter(self._remembered))]
-        self._remembered[hashed] = principal, until, expires_at
+        self._remembered[hashed] = principal, until
 
 
 def no_valid_key() -> Unauthenticated:
@@ -92,19 +89,19 @@ def no_valid_key() -> Unauthenticated:
     return Unauthenticated("A valid API key is required: send it as 'Authorization: Bearer <key>'.")
 
 
-def admitted(found: tuple[ApiKey, Tenant] | None, refusal: Unauthenticated) -> tuple[ApiKey, Tenant]:
-    """The key that was looked for and its tenant, if they are let in now.
+def admitted(found: FoundKey | None, refusal: Unauthenticated) -> FoundKey:
+    """What was looked for, if it was let in when it was found.
 
     Raises `refusal` if there is no such key or it is revoked or expired, whatever its tenant; then TenantSuspended.
     """
     if found is None:
         raise refusal
-    key, tenant = found
-    if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now()):
+    key, tenant, at = found
+    if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= at):
         raise refusal
     if tenant.suspended_at is not None:
         raise TenantSuspended
-    return key, tenant
+    return found
 
 
 def _principal(key: ApiKey, tenant: Tenant) -> Principal:

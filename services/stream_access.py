@@ -41,7 +41,7 @@ class StreamAccess:
             raise refusal
         async with self._database.begin_global() as session:
             found = await KeyRepository(session).with_tenant(key_id)
-        if admitted(found, refusal)[1].id != tenant_id:
+        if admitted(found, refusal).tenant.id != tenant_id:
             raise refusal
         return tenant_id
 

@@ -2,13 +2,23 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import case, func, or_, select, update
+from sqlalchemy import ColumnElement, case, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from database.clock import now
 from database.models import ApiKey, Tenant
+from database.models.base import UtcDateTime
 from database.repositories.verify_statements import IMPORTED
+
+
+class FoundKey(NamedTuple):
+    """A key, whose it is, and when it was found."""
+
+    key: ApiKey
+    tenant: Tenant
+    at: datetime
 
 
 class KeyRepository:
@@ -21,11 +31,9 @@ class KeyRepository:
         """Insert at the next flush."""
         self._session.add(key)
 
-    async def by_hash(self, hashes: Collection[str]) -> tuple[ApiKey, Tenant] | None:
-        """The key whose full HMAC is among these, and whose it is."""
-        statement = select(ApiKey, Tenant).join(Tenant, Tenant.id == ApiKey.tenant_id).where(ApiKey.hash.in_(hashes))
-        found = (await self._session.execute(statement)).first()
-        return None if found is None else (found[0], found[1])
+    async def by_hash(self, hashes: Collection[str]) -> FoundKey | None:
+        """The key whose full HMAC is among these."""
+        return await self._found(ApiKey.hash.in_(hashes))
 
     async def touch(self, key: ApiKey, unless_since: datetime, **columns: Any) -> None:
         """Write what a key's use changes, unless another process has since that time and the pepper is the same."""
@@ -45,11 +53,17 @@ class KeyRepository:
         """The key of that id."""
         return await self._session.scalar(select(ApiKey).where(ApiKey.id == key_id))
 
-    async def with_tenant(self, key_id: str) -> tuple[ApiKey, Tenant] | None:
+    async def with_tenant(self, key_id: str) -> FoundKey | None:
         """The key of that id, and whose it is."""
-        statement = select(ApiKey, Tenant).join(Tenant, Tenant.id == ApiKey.tenant_id).where(ApiKey.id == key_id)
+        return await self._found(ApiKey.id == key_id)
+
+    async def _found(self, condition: ColumnElement[bool]) -> FoundKey | None:
+        # The database's clock is the one that all replicas share; SQLite's is this machine's.
+        is_shared = self._session.get_bind().dialect.name == "postgresql"
+        at = func.clock_timestamp(type_=UtcDateTime()) if is_shared else literal(now(), UtcDateTime())
+        statement = select(ApiKey, Tenant, at).join(Tenant, Tenant.id == ApiKey.tenant_id).where(condition)
         found = (await self._session.execute(statement)).first()
-        return None if found is None else (found[0], found[1])
+        return None if found is None else FoundKey(*found)
 
     async def lock(self, tenant_id: str, key_id: str) -> ApiKey | None:
         """The tenant's key of that id, changed by nobody else until the transaction ends."""

@@ -1,17 +1,21 @@
 """Who gets in, who does not, how long a key is remembered, and what is noted of its use."""
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 
+import asyncpg
 import pytest
 from sqlalchemy import event, select, update
 
 from app.common.errors import TenantSuspended, Unauthenticated
 from database.clock import now
 from database.models import ApiKey
+from database.repositories.key_repository import KeyRepository
 from database.session import Database
 from services import authentication_service
 from services.authentication_service import REMEMBERED_SECONDS, AuthenticationService
@@ -186,12 +190,20 @@ async def test_a_crowd_with_an_unknown_key_is_refused_one_and_all(authentication
 
 
 async def test_a_key_that_is_remembered_is_refused_from_the_moment_it_expires(
-    database: Database, made: NewKey, authentication: AuthenticationService, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    made: NewKey,
+    authentication: AuthenticationService,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    end = now() + timedelta(hours=1)
-    await _set(database, made.row.id, expires_at=end)
+    # However slow the machine.
+    monkeypatch.setattr(authentication_service, "REMEMBERED_SECONDS", 600)
+    left = 300
+    await _set(database, made.row.id, expires_at=now() + timedelta(seconds=left))
     await authentication.authenticate(made.secret)
-    monkeypatch.setattr(authentication_service, "now", lambda: end)
+    await _set(database, made.row.id, expires_at=now())
+    await authentication.authenticate(made.secret)
+    clock.seconds += left
     await _refusal(authentication, made.secret)
 
 
@@ -229,6 +241,18 @@ async def test_use_is_noted_once_a_minute(
     again = (await _row(database, made.row.id)).last_used_at
     assert again is not None
     assert again >= noted
+
+
+async def test_a_key_is_let_in_though_the_disk_is_too_full_to_note_it(
+    database: Database, made: NewKey, authentication: AuthenticationService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    is_sqlite = database._connections is None
+    noting = AsyncMock(side_effect=full if is_sqlite else asyncpg.DiskFullError("no space left"))
+    monkeypatch.setattr(KeyRepository, "touch", noting)
+    assert (await authentication.authenticate(made.secret)).key_id == made.row.id
+    noting.assert_awaited_once()
 
 
 async def test_a_refused_key_is_not_noted_as_used(

@@ -7,19 +7,25 @@ from typing import Any, cast
 
 import pytest
 
-from app.common.errors import ClockWrong, RateLimited
+from app.common.errors import ClockWrong, RateLimited, Unauthenticated
 from database import clock_skew as skewed
 from database.clock import now
 from database.clock_skew import LONGEST_SKEW, clock_skew
 from database.engine import create_engine
+from database.repositories import key_repository
 from database.session import Database
 from services import retention_service
+from services.authentication_service import AuthenticationService
 from services.inference.engine import Engine
+from services.key_service import KeyService
+from services.key_token import Peppers
 from services.limit_service import Limits
 from services.limit_window import windows
+from services.principal import Principal
 from services.recovery_service import RecoveryService
 from services.retention_service import RetentionService
 from services.settlement_service import SettlementService
+from services.stream_access import StreamAccess
 from services.tenant_service import TenantService
 from services.turn_log import TurnLog
 from services.turn_runner import TurnPlan, TurnRunner
@@ -78,6 +84,38 @@ async def test_a_clock_that_is_a_little_behind_opens_no_window_anew(
     for minutes in range(1, 5):
         with pytest.raises(RateLimited):
             await begin(log, tenants.ours, created_at=at - timedelta(minutes=minutes))
+
+
+async def test_a_key_ends_by_the_databases_clock_and_its_use_is_noted_by_it(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = b"s" * 40
+    database = Database(create_engine(postgres_url))
+    keys, tenant = KeyService(database, Peppers(secret)), await TenantService(database).create(TESTER, "ours")
+    ended, goes_on = [await keys.create(TESTER, tenant.id) for _ in range(2)]
+    await keys.change(TESTER, tenant.id, ended.row.id, expires_at=now())
+    await keys.change(TESTER, tenant.id, goes_on.row.id, expires_at=now() + _HOUR)
+    streams = StreamAccess(database, secret)
+    for off in (-_HOUR * 2, _HOUR * 2):
+        tokens = [
+            streams.token(
+                Principal(tenant_id=tenant.id, key_id=made.row.id, scopes=frozenset()), "a turn", now() + _HOUR * 9
+            )
+            for made in (ended, goes_on)
+        ]
+        with monkeypatch.context() as wrong:
+            wrong.setattr(key_repository, "now", lambda off=off: now() + off)
+            authentication = AuthenticationService(database, Peppers(secret))
+            with pytest.raises(Unauthenticated):
+                await authentication.authenticate(ended.secret)
+            with pytest.raises(Unauthenticated):
+                await streams.tenant(tokens[0], "a turn")
+            assert (await authentication.authenticate(goes_on.secret)).key_id == goes_on.row.id
+            assert await streams.tenant(tokens[1], "a turn") == tenant.id
+        used = (await keys.get(goes_on.row.id)).last_used_at
+        assert used is not None
+        assert abs(used - now()) < timedelta(minutes=5)
+    await database.close()
 
 
 async def test_how_far_a_clock_is_off_the_databases_is_known(
