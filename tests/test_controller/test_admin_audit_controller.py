@@ -34,7 +34,8 @@ async def test_a_tenants_own_erasures_are_audited_too(service: Service) -> None:
     page = (await service.admin.get(AUDIT, params={"tenant_id": service.our_id, "limit": 4})).json()
     assert [(event["action"], event["after"]) for event in page["data"]] == [
         ("user.erased", user.json()["rows"]),
-        ("user.erase", None),
+        # There might have been more: another transaction looked.
+        ("user.erase", user.json()["rows"]),
         ("conversation.erased", conversation.json()["rows"]),
         ("conversation.erase", None),
     ]

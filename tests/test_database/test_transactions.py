@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, literal, select
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 from sqlalchemy.exc import IntegrityError
 
-from app.common.errors import DatabaseUnavailable, Unavailable
+from app.common.errors import Deadlocked, Unavailable
 from database.engine import create_engine
 from database.models import Tenant
 from database.session import Database
@@ -194,5 +194,5 @@ async def test_two_transactions_that_block_each_other_end_with_one_unavailable(p
                     await met.wait()
 
     outcomes = await asyncio.gather(lock(first.id, second.id), lock(second.id, first.id), return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes if outcome is not None] == [DatabaseUnavailable]
+    assert [type(outcome) for outcome in outcomes if outcome is not None] == [Deadlocked]
     await database.close()
