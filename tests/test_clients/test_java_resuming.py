@@ -44,12 +44,12 @@ def hurry_after(often: int, service: Service, patch: pytest.MonkeyPatch) -> None
     """Let the answer last until it has been listened to so often: it must not be over before the program runs."""
     listened, follow = 0, TurnFollower.follow
 
-    async def counted(self: TurnFollower, tenant_id: str, turn_id: str) -> LiveTurn:
+    async def counted(self: TurnFollower, tenant_id: str, turn_id: str, *, reads_history: bool = True) -> LiveTurn:
         nonlocal listened
         listened += 1
         if listened > often:
             service.hurry()
-        return await follow(self, tenant_id, turn_id)
+        return await follow(self, tenant_id, turn_id, reads_history=reads_history)
 
     patch.setattr(TurnFollower, "follow", counted)
 
