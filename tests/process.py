@@ -62,8 +62,11 @@ class ServiceProcess:
 
     def kill_everything(self) -> None:
         """`kill -9` of the whole service."""
-        for pid in [self.process.pid, *self.children()]:
-            os.kill(pid, signal.SIGKILL)
+        pids = [self.process.pid, *self.children()]
+        # In one moment: none of them must see that another is gone, and say so.
+        for sent in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, sent)
         self.process.wait()
 
 
