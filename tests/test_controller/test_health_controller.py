@@ -51,7 +51,7 @@ async def test_readiness_follows_the_engine_and_liveness_does_not(migrated_sqlit
 async def test_readiness_and_turns_follow_the_clock(
     migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    off = timedelta(hours=1)
+    off = timedelta(0)
 
     async def skew(_database: Database) -> timedelta:
         return off
@@ -61,6 +61,8 @@ async def test_readiness_and_turns_follow_the_clock(
     monkeypatch.setattr("services.recovery_service._ROUNDS", 1000)
     shutil.copy(migrated_sqlite, tmp_path / "chatglm.db")
     async with running_service(f"sqlite:///{tmp_path / 'chatglm.db'}", tmp_path) as service:
+        # Not before: it would perhaps never be ready.
+        off = timedelta(hours=1)
         assert await eventually(service.nobody, 503) == "clock_wrong"
         refused = await service.ours.post("/chat/new/message/", json={"prompt": "hi"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "clock_wrong")
