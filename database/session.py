@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.pool import QueuePool
 
 from database.driver import DriverTransaction, PostgresTransaction, Rows, SqliteConnection, SqliteTransaction
+from database.endings import Endings
 from database.outage import ConnectionLost, told
 from database.prepared import Prepared
 from database.shared_statements import SharedStatements
@@ -34,10 +35,11 @@ class Database:
         self._engine = engine
         self._took = took
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, sync_session_class=GuardedSession)
-        self._writer = _SqliteWriter(engine) if engine.dialect.name == "sqlite" else None
+        self._endings = Endings()
+        self._writer = _SqliteWriter(engine, self._endings) if engine.dialect.name == "sqlite" else None
         self._log = SqliteLog(engine) if self._writer else None
         self._connections = None if self._writer else TenantConnections(engine)
-        self._shared = None if self._connections is None else SharedStatements(self._connections)
+        self._shared = None if self._connections is None else SharedStatements(self._connections, self._endings)
 
     @asynccontextmanager
     async def begin(self, tenant_id: str) -> AsyncIterator[AsyncSession]:
@@ -58,9 +60,12 @@ class Database:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:
         with _Measured(self._took):
-            async with self._sessions() as session:
+            session = self._sessions()
+            try:
                 yield session
                 await session.commit()
+            finally:
+                await self._endings.run(session.close())
 
     @asynccontextmanager
     async def begin_prepared(self, tenant_id: str) -> AsyncIterator[DriverTransaction]:
@@ -105,7 +110,8 @@ class Database:
             await self._log.empty()
 
     async def close(self) -> None:
-        """Give every connection back."""
+        """Give every connection back, when the transactions that are about to end have ended."""
+        await self._endings.wait()
         if self._connections is not None:
             await self._connections.close()
         await self._engine.dispose()
@@ -142,12 +148,12 @@ class _SqliteWriter:
     A commit waits for the disk. Of 64 turns that begin at once, each on its own, the last would wait 64 times.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, endings: Endings) -> None:
         self._engine = engine
+        self._endings = endings
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._shared: _Shared | None = None
-        self._endings: set[asyncio.Future[None]] = set()
 
     @asynccontextmanager
     async def begin(self, tenant_id: str) -> AsyncIterator[DriverTransaction]:
@@ -157,10 +163,10 @@ class _SqliteWriter:
         try:
             yield part
         except BaseException:
-            await asyncio.shield(asyncio.ensure_future(self._leave(shared, part, undo=True)))
+            await self._endings.run(self._leave(shared, part, undo=True))
             raise
         # A caller that is cancelled meanwhile must not take the turn along.
-        await asyncio.shield(asyncio.ensure_future(self._leave(shared, part, undo=False)))
+        await self._endings.run(self._leave(shared, part, undo=False))
         await asyncio.shield(shared.done)
 
     async def _enter(self) -> _Shared:
@@ -170,9 +176,7 @@ class _SqliteWriter:
                 await self._turn.acquire()
         except BaseException as error:
             # Whoever was before may have counted on this one to commit.
-            ending = asyncio.ensure_future(self._end_unwanted())
-            self._endings.add(ending)
-            ending.add_done_callback(self._endings.discard)
+            self._endings.start(self._end_unwanted())
             if not isinstance(error, TimeoutError):
                 raise
             raise PoolTimeout("there were too many before") from error

@@ -1,6 +1,6 @@
 """PostgreSQL's side of what turns write: those of a tenant that come together are written together."""
 
-from asyncio import Future, Task, create_task, get_running_loop
+from asyncio import Future, get_running_loop
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -9,6 +9,7 @@ from asyncpg import DataError, DeadlockDetectedError
 from sqlalchemy.exc import IntegrityError
 
 from database.driver import PostgresTransaction, Rows
+from database.endings import Endings
 from database.prepared import Prepared
 from database.tenant_connections import TenantConnections
 
@@ -27,10 +28,10 @@ class SharedStatements:
     is on its way is sent with the next, in one message and one commit.
     """
 
-    def __init__(self, connections: TenantConnections) -> None:
+    def __init__(self, connections: TenantConnections, endings: Endings) -> None:
         self._connections = connections
+        self._endings = endings
         self._waiting: dict[tuple[str, Prepared], _Waiting] = {}
-        self._tasks: set[Task[None]] = set()
 
     async def run(self, tenant_id: str, given: Mapping[str, Any], group: Prepared) -> Rows:
         """The rows of the group. Raises IntegrityError, and whatever else the driver does."""
@@ -46,9 +47,7 @@ class SharedStatements:
             return await self._run_alone(tenant_id, given, group)
         finally:
             if self._waiting[key]:
-                task = create_task(self._run_waiting(key))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._endings.start(self._run_waiting(key))
             else:
                 del self._waiting[key]
 
