@@ -2,7 +2,10 @@
 
 import asyncio
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
@@ -75,6 +78,28 @@ async def test_sqlite_keeps_what_it_confirmed_and_checks_references(tmp_path: Pa
         }
     await engine.dispose()
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+
+
+async def test_a_new_file_that_another_process_is_making_too_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, loop, connect = tmp_path / "a.db", asyncio.get_running_loop(), sqlite3.connect
+    with closing(connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def release(statement: str) -> None:
+            if statement == "BEGIN EXCLUSIVE":
+                loop.call_soon_threadsafe(other.rollback)
+
+        def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+            made: sqlite3.Connection = connect(*arguments, **options)
+            made.set_trace_callback(release)
+            return made
+
+        monkeypatch.setattr(sqlite3, "connect", traced)
+        database = Database(create_engine(f"sqlite:///{path}"))
+        await database.ping()
+        await database.close()
 
 
 def test_a_file_that_is_no_database_is_named_and_left_as_it_is(tmp_path: Path) -> None:
