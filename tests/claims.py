@@ -20,7 +20,7 @@ async def claim_elsewhere(service: Service) -> None:
 
 async def until_waited_for(service: Service) -> None:
     """Somebody waits for its answer."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             async with service.database.begin(service.our_id) as session:
                 if (await session.get_one(IdempotencyKey, (service.our_id, KEY))).heard_at is not None:

@@ -90,7 +90,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(create_engine(database_url))
+    database = Database(create_engine(database_url, timeout=60))
     yield database
     await database.close()
 

@@ -54,7 +54,7 @@ class Service:
 
 def client(url: str, key: str) -> httpx2.AsyncClient:
     """A caller with this key."""
-    return httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+    return httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
 
 def script(say: str = "", **fields: Any) -> str:
@@ -125,7 +125,7 @@ class _Server(uvicorn.Server):
             server.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self._wait_tasks_to_complete()
         await self.lifespan.shutdown()
 
@@ -140,7 +140,7 @@ async def running_app(settings: Settings, engine_socket: Path, instance: str = "
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
             while (await client.get("/readyz")).status_code != 200:
                 pass
         yield url
@@ -160,8 +160,10 @@ async def running_service(
 ) -> AsyncIterator[Service]:
     """Everything together, with two tenants."""
     engine_socket = directory / "engine.sock"
+    # On a busy machine a connection has taken more than ten seconds.
+    fields = {"database_seconds": 60, **fields}
     settings = Settings(database_url=database_url, secret=SECRET.decode(), data_dir=directory, **fields)
-    database = Database(create_engine(database_url, pool_size=2))
+    database = Database(create_engine(database_url, pool_size=2, timeout=60))
     keys, tenants = KeyService(database, Peppers(SECRET)), TenantService(database)
     owners = [await tenants.create(TESTER, name) for name in ("ours", "theirs")]
     owners.append(await tenants.administrators(TESTER))
@@ -173,7 +175,7 @@ async def running_service(
         client(url, made[0].secret) as ours,
         client(url, made[1].secret) as theirs,
         client(url, made[2].secret) as admin,
-        httpx2.AsyncClient(base_url=url, timeout=30) as nobody,
+        httpx2.AsyncClient(base_url=url, timeout=60) as nobody,
     ):
         yield Service(
             url=url,

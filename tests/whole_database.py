@@ -29,7 +29,7 @@ async def unbound_connection(database: Database | str) -> AsyncIterator[AsyncCon
 
 async def until_somebody_waits(database: Database) -> None:
     """For a lock of another transaction, on PostgreSQL. Raises TimeoutError."""
-    async with unbound_connection(database) as connection, asyncio.timeout(10):
+    async with unbound_connection(database) as connection, asyncio.timeout(60):
         blocked = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         while not (await connection.execute(blocked)).scalar_one():
             # Within a transaction nothing would change.

@@ -22,7 +22,7 @@ from services.inference.wire import Ready, ToClient, receive_from_server
 async def kept(child: ChildProcess) -> AsyncIterator[asyncio.Task[bool]]:
     keeping = asyncio.create_task(child.keep())
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             yield keeping
     finally:
         await child.stop(5)

@@ -32,8 +32,10 @@ def test_a_key_revoked_through_one_service_is_refused_by_every_one_within_five_s
         headers = {"Authorization": f"Bearer {operations['key']}"}
         assert httpx2.post(one.url + path, headers=headers).status_code == 200
         revoked_at = time.monotonic()
+        asked_at = revoked_at
         while statuses() != [401, 401]:
-            assert time.monotonic() - revoked_at < _LONGEST_SECONDS
+            assert asked_at - revoked_at < _LONGEST_SECONDS
+            asked_at = time.monotonic()
         assert _get(two.url, key["key"]).json()["error"]["code"] == "invalid_api_key"
 
 

@@ -21,7 +21,7 @@ async def begin(client: AsyncOpenAI, prompt: str, **fields: Any) -> Any:
 
 
 async def ended(client: AsyncOpenAI, response_id: str) -> Any:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (response := await client.responses.retrieve(response_id)).status == "in_progress":
             pass
     return response

@@ -151,7 +151,7 @@ async def refuse_ends(database_url: str, postgres_directory: str | None) -> None
 
 
 def _refuse_ends_of_file(path: str) -> None:
-    with closing(sqlite3.connect(path, timeout=30)) as connection:
+    with closing(sqlite3.connect(path, timeout=60)) as connection:
         connection.execute(
             "CREATE TRIGGER refused BEFORE UPDATE ON turns BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
         )

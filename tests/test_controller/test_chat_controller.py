@@ -193,7 +193,7 @@ async def test_a_streaming_client_that_leaves_stops_its_turn(service: Service) -
 
 async def test_a_waiting_client_that_leaves_stops_its_turn(service: Service) -> None:
     waiting = asyncio.create_task(service.ours.post(NEW_MESSAGE, json={"prompt": script("a" * 500, rate=20)}))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await history(service):
             pass
     waiting.cancel()
@@ -206,7 +206,7 @@ async def test_a_waiting_client_that_leaves_stops_its_turn(service: Service) -> 
 
 async def settled(service: Service) -> dict[str, Any]:
     """The only turn, once it has ended; checks that its text and tokens agree."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             (message,) = await history(service)
             if message["status"] != "running":

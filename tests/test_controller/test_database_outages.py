@@ -45,7 +45,7 @@ async def test_callers_are_refused_before_any_byte_and_served_again_when_the_dat
     if mode == "refuse":
         proxy.cut()
     bodies = [{"prompt": script("meanwhile"), "stream": stream} for stream in (False, True)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         answers = await asyncio.gather(*(service.ours.post(NEW_MESSAGE, json=body) for body in bodies * 5))
     assert {answer.status_code for answer in answers} == {503}
     assert {answer.json()["error"]["code"] for answer in answers} == {"database_unavailable"}
@@ -73,7 +73,7 @@ async def test_a_stream_whose_end_cannot_be_stored_ends_with_an_error_and_the_an
     assert (last["error"]["code"], "finish_reason" in last) == ("database_unavailable", False)
     assert (tmp_path / "unsettled.journal").stat().st_size > 0
     proxy.turn("pass")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await _history(service) != [("completed", "a" * 40)]:
             pass
         while (tmp_path / "unsettled.journal").stat().st_size:
@@ -88,14 +88,14 @@ async def test_on_sqlite_an_end_that_another_program_keeps_from_being_written_is
     async with running_service(f"sqlite:///{path}", tmp_path, database_seconds=0.5) as service:
         async with service.ours.stream("POST", NEW_MESSAGE, json=body) as response:
             assert response.status_code == 200
-            with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
+            with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 service.hurry()
                 *said, last = await events_of(response)
                 refused = await service.ours.post(NEW_MESSAGE, json={"prompt": script("meanwhile")})
         assert (text_of(said), last["error"]["code"]) == ("a" * 40, "database_unavailable")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_unavailable")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await _history(service) != [("completed", "a" * 40)]:
                 pass
 

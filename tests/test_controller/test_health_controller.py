@@ -79,7 +79,7 @@ async def test_readiness_says_how_far_the_loading_is(migrated_sqlite: Path, tmp_
         loading = EngineServer(max_queued=0)
         await loading.listen(tmp_path / "engine.sock")
         loading.report(0.25, "loading weights")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "25%" not in (await service.nobody.get("/readyz")).json()["detail"]:
                 pass
         await loading.close()
@@ -104,7 +104,7 @@ async def test_the_demo_model_is_called_a_demo(migrated_sqlite: Path, tmp_path: 
 
 async def eventually(client: httpx2.AsyncClient, status: int) -> str:
     """What /readyz says once it answers so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (response := await client.get("/readyz")).status_code != status:
             pass
     return str(response.json()["status"])

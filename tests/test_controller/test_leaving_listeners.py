@@ -35,7 +35,7 @@ async def test_who_leaves_while_the_key_is_looked_up_again_has_left_at_once(
     monkeypatch.setattr("app.controller.sse._CHECK_SECONDS", 0.0)
     monkeypatch.setattr(AuthenticationService, "authenticate", slowly)
     monkeypatch.setattr(LiveTurn, "leave", noted)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         address = urlsplit(sqlite_service.url)
         _, writer = await asyncio.open_connection(address.hostname, address.port)
         key = sqlite_service.ours.headers["Authorization"]

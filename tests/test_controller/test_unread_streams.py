@@ -153,7 +153,7 @@ async def test_who_does_not_read_costs_little_holds_nobody_up_and_misses_nothing
         with not_reading(sqlite_service) as client:
             sent = await request_for(sqlite_service, method, path)
             await asyncio.get_running_loop().sock_sendall(client, sent)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 connection = await unread.paused.get()
                 assert connection.client == client.getsockname()
                 assert text_of(await stream(sqlite_service.ours, script("quick", rate=100))) == "quick"

@@ -14,7 +14,7 @@ _MODEL = "scripted"
 
 async def _log(service: Service) -> list[dict[str, Any]]:
     """Our tenant's history, once nothing runs any more."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             answer = await service.ours.get("/chat/get/messages/", params={"limit": 100})
             messages: list[dict[str, Any]] = answer.json()["messages"]

@@ -28,6 +28,7 @@ from tests.conftest import make_tenant
 from tests.rows import TESTER, a_conversation, a_text, a_turn, an_item, store
 
 _SAID, _USER = "an unmistakable confession", "ann@example.com"
+_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class _Said:
 async def said(tmp_path: Path, migrated_sqlite: Path) -> AsyncIterator[_Said]:
     path = tmp_path / "a.db"
     shutil.copy(migrated_sqlite, path)
-    database = Database(create_engine(f"sqlite:///{path}"))
+    database = Database(create_engine(f"sqlite:///{path}", timeout=_TIMEOUT_SECONDS))
     ours = await make_tenant(database, "ours")
     long_ago = now() - timedelta(days=9)
     conversation = a_conversation(user=_USER, used_at=long_ago)
@@ -128,7 +129,7 @@ async def test_a_reader_that_is_in_the_way_is_not_waited_for_and_the_next_purge_
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM turn_texts").fetchone()
         # Less than it would wait for a lock.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await _erase_conversation(said)
         assert said.files_with(_SAID)
         assert "SQLite's log still has what was deleted" in caplog.text
@@ -150,7 +151,7 @@ async def test_who_asks_while_the_log_is_emptied_shares_the_next_time_and_others
     await asyncio.gather(*(said.database.empty_log() for _ in range(10)))
     assert sum("wal_checkpoint" in statement for statement in statements) == 2
     (timeout,) = await _on_its_connection(said.database, lambda one: one.execute("PRAGMA busy_timeout").fetchone())
-    assert timeout == 10_000
+    assert timeout == _TIMEOUT_SECONDS * 1000
 
 
 async def test_an_erasure_does_not_fail_where_the_log_cannot_be_emptied(

@@ -127,7 +127,7 @@ async def _cut(database: Database, backend: int | None) -> None:
 async def _heard_of_it(database: Database) -> None:
     """The server's farewell and the connection's end may come in two pieces, and between them it looks alive."""
     assert database._connections is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not all(kept.driver.is_closed() for kept in database._connections._idle):
             await asyncio.sleep(0)
 

@@ -100,10 +100,10 @@ def _alone() -> LiveTurn:
 
 
 async def test_limits_that_are_there_are_changed_without_a_wait_for_other_tenants(postgres_url: str) -> None:
-    database = Database(create_engine(postgres_url))
+    database = Database(create_engine(postgres_url, timeout=60))
     ours = await make_tenant(database, "ours")
     await limit(database, Limits(turns_at_once=1))
-    async with unbound_connection(database) as connection, asyncio.timeout(5):
+    async with unbound_connection(database) as connection, asyncio.timeout(30):
         # As long as a batch of an erasure may take.
         await connection.execute(text("LOCK TABLE turns IN ROW EXCLUSIVE MODE"))
         await limit(database, Limits(turns_at_once=2))

@@ -70,7 +70,7 @@ async def test_a_purge_breaks_off_where_the_database_is_away(
 async def _purged(database: Database, retention: RetentionService) -> None:
     """Returns once the service has purged by itself what is old."""
     running = asyncio.create_task(retention.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await row_counts(database))["turns"]:
             pass
     running.cancel()

@@ -77,7 +77,7 @@ async def test_what_does_not_end_is_cancelled_when_there_is_no_more_time(running
 
 async def test_a_process_without_turns_stops_at_once_and_may_be_told_so_again(running: Running) -> None:
     shutdown, follower = _shutdown(running(FakeEngine(), FakeLog()), grace=3600)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await shutdown.run()
         assert follower.closed.is_set()
         await shutdown.run()

@@ -76,7 +76,7 @@ async def follower(database: Database) -> AsyncIterator[TurnFollower]:
 async def _hear(turn: LiveTurn, length: int, offset: int = 0) -> str:
     """The text as far as this."""
     heard = ""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for event in turn.events(offset=offset):
             assert isinstance(event, TextDelta)
             heard += event.text
@@ -87,7 +87,7 @@ async def _hear(turn: LiveTurn, length: int, offset: int = 0) -> str:
 
 async def _all(turn: LiveTurn, offset: int = 0) -> tuple[str, TurnEnd]:
     heard = ""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for event in turn.events(offset=offset):
             if isinstance(event, TurnEnd):
                 return heard, event
@@ -149,7 +149,7 @@ async def test_a_turn_is_cancelled_from_elsewhere(
 ) -> None:
     await process.say("a word")
     cancelling = asyncio.create_task(follower.cancel(tenants.ours.tenant_id, process.turn.id))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not process.turn.unheard.is_set():
             await process.watch.look()
     assert process.turn.stopped is not None
@@ -208,7 +208,7 @@ async def test_a_copy_that_nobody_listens_to_is_given_up(
 ) -> None:
     copy = await follower.follow(tenants.ours.tenant_id, process.turn.id)
     copy.left_at -= 6
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await follower.follow(tenants.ours.tenant_id, process.turn.id) is copy:
             copy.left_at -= 6
             await asyncio.sleep(0)
@@ -222,7 +222,7 @@ async def test_who_listens_to_a_turn_of_another_process_is_told_that_this_one_st
     copy = await follower.follow(tenants.ours.tenant_id, process.turn.id)
     assert await _hear(copy, 6) == "a word"
     cancelling = asyncio.create_task(follower.cancel(tenants.ours.tenant_id, process.turn.id))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not process.turn.unheard.is_set():
             await process.watch.look()
     await follower.close()
@@ -247,7 +247,7 @@ async def test_a_copy_that_has_ended_keeps_its_end_when_the_process_stops(
 ) -> None:
     copy = await follower.follow(tenants.ours.tenant_id, process.turn.id)
     await process.end()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not copy.has_ended:
             await asyncio.sleep(0)
     await follower.close()

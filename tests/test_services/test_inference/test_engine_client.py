@@ -66,13 +66,13 @@ async def connected(path: Path) -> AsyncIterator[EngineClient]:
 
 async def until(condition: Callable[[], object]) -> None:
     """Give the loop to others until this holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0)
 
 
 async def ready(client: EngineClient) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (await client.health()).ready:
             await asyncio.sleep(0)
 
@@ -115,7 +115,7 @@ async def test_leaving_the_place_aborts_before_the_second_step(served: Served) -
         core.step()
         await events.get()
     steps = 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while core.running:
             core.step()
             steps += 1
@@ -201,7 +201,7 @@ async def test_a_client_waits_for_a_server_that_loads_and_comes_back_to_one_that
             server = EngineServer(max_queued=0)
             await server.listen(path)
             server.report(0.5, "loading weights")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while "50%" not in (await client.health()).detail:
                     await asyncio.sleep(0)
             with pytest.raises(EngineUnavailable):
@@ -210,7 +210,7 @@ async def test_a_client_waits_for_a_server_that_loads_and_comes_back_to_one_that
             server.serve(SteppedCore())
             await ready(client)
             await server.close()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while (await client.health()).ready:
                     await asyncio.sleep(0)
 
@@ -260,7 +260,7 @@ async def test_bytes_that_are_no_message_end_that_connection_alone(served: Serve
     for junk in (b"\x00\x00\x00\x05hello", b"\xff\xff\xff\xff", b"\x00\x00\x00\x01\xc0"):
         reader, writer = await asyncio.open_unix_connection(client._path)
         writer.write(junk)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await reader.read(1000):
                 pass
         writer.close()

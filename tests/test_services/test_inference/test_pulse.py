@@ -25,7 +25,7 @@ async def test_an_engine_that_falls_silent_counts_as_lost(tmp_path: Path) -> Non
     client = EngineClient(tmp_path / "engine.sock", silence=0.2)
     running = asyncio.create_task(client.run())
     await ready(client)
-    async with asyncio.timeout(10), client.admit(request("a")) as place:
+    async with asyncio.timeout(60), client.admit(request("a")) as place:
         (failed,) = await all_heard(place)
     assert isinstance(failed, Failed)
     assert (failed.kind, failed.retryable) == ("engine_lost", True)
@@ -39,7 +39,7 @@ async def test_an_engine_that_has_nothing_to_do_says_that_it_lives(tmp_path: Pat
     await server.listen(tmp_path / "engine.sock")
     server.serve(SteppedCore())
     reader, writer = await asyncio.open_unix_connection(tmp_path / "engine.sock")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert isinstance(await receive_from_server(reader), Ready)
         assert [await receive_from_server(reader) for _ in range(2)] == [Alive(Occupancy(waiting=3))] * 2
     writer.close()

@@ -57,7 +57,7 @@ def all_of(events: Events, name: str) -> list[Event]:
     """Everything of one generation, to its end."""
     found: list[Event] = []
     while not found or isinstance(found[-1], Delta | PromptLogprobs):
-        found += [event for event in events.get(timeout=10) if event.id == name]
+        found += [event for event in events.get(timeout=60) if event.id == name]
     return found
 
 
@@ -137,7 +137,7 @@ def test_several_answers_are_the_same_and_each_ends(core: tuple[ScriptedCore, Ev
     engine.submit(request("r", '{"say": "abc"}', n=3, logprobs=2))
     found: list[Event] = []
     while sum(isinstance(event, End) for event in found) < 3:
-        found += events.get(timeout=10)
+        found += events.get(timeout=60)
     for index in range(3):
         mine = [event for event in found if isinstance(event, Delta) and event.index == index]
         assert [event.token_ids for event in mine] == [[ord(each)] for each in "abc"]
@@ -150,7 +150,7 @@ def test_one_of_several_answers_that_fails_ends_them_all(core: tuple[ScriptedCor
     engine.submit(request("r", '{"say": "abc", "fail_after": 1}', n=3))
     found: list[Event] = []
     while not found or not isinstance(found[-1], Failed):
-        found += events.get(timeout=10)
+        found += events.get(timeout=60)
     engine.submit(request("after", "hi"))
     assert said(all_of(events, "after")) == b"You said: hi"
     assert sum(isinstance(event, Failed) for event in found) == 1

@@ -26,7 +26,7 @@ async def test_a_step_that_hangs_ends_the_process_and_shows_where_it_was(tmp_pat
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=PIPE, stderr=PIPE)
     client = EngineClient(path)
     running = asyncio.create_task(client.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (await client.health()).ready:
             await asyncio.sleep(0.01)
         request = GenerationRequest(id="r", tenant="t", prompt_ids=[1, 2], max_tokens=50)

@@ -41,7 +41,7 @@ def test_a_directory_becomes_an_engine_that_answers(tmp_path: Path) -> None:
     events: queue.Queue[list[Event]] = queue.Queue()
     core.start(events.put)
     core.submit(request("r", max_tokens=2))
-    seen = [event for _ in range(2) for event in events.get(timeout=30)]
+    seen = [event for _ in range(2) for event in events.get(timeout=60)]
     core.close()
     assert seen[-1] == End("r", "length", 3, 0, 2)
     assert core.limits.context_window == 128

@@ -136,7 +136,7 @@ def test_a_lost_device_fails_everything_and_is_reported() -> None:
     driven.core.submit(request("runs"))
     driven.core.submit(request("waits"))
     driven.core.start(events.put)
-    failed = events.get(timeout=10)
+    failed = events.get(timeout=60)
     driven.core.close()
     assert [(event.id, event.kind) for event in failed if isinstance(event, Failed)] == [
         ("runs", "engine_lost"),
@@ -153,7 +153,7 @@ def test_a_loop_that_breaks_is_reported_and_not_silent(caplog: pytest.LogCapture
     driven.core.start(emit)
     driven.core.submit(request("r"))
     assert driven.core._thread is not None
-    driven.core._thread.join(timeout=10)
+    driven.core._thread.join(timeout=60)
     assert driven.lost == 1
     assert "nobody listens" in caplog.text
 
@@ -221,7 +221,7 @@ def test_the_thread_generates_and_stops_when_closed() -> None:
     events: queue.Queue[list[Event]] = queue.Queue()
     driven.core.start(events.put)
     driven.core.submit(request("r", max_tokens=2))
-    seen = [event for _ in range(2) for event in events.get(timeout=10)]
+    seen = [event for _ in range(2) for event in events.get(timeout=60)]
     driven.core.close()
     assert seen == [Delta("r", [0]), Delta("r", [1]), End("r", "length", 3, 0, 2)]
     assert driven.core.limits.vocabulary == 97
@@ -273,7 +273,7 @@ def test_a_watchdog_hears_of_each_step_and_of_each_rest() -> None:
     driven.core.start(events.put)
     driven.core.submit(request("r", max_tokens=3))
     for _ in range(3):
-        events.get(timeout=10)
+        events.get(timeout=60)
     driven.core.close()
     told = "".join(each[0] for each in watched.told)
     assert re.fullmatch("r*s{3}r+", told)

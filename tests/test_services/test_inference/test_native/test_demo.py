@@ -73,7 +73,7 @@ def test_a_missing_package_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch
 
 
 def test_two_conversions_at_once_give_one_complete_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=60)
 
     def convert(source: Path, target: Path, progress: object) -> None:
         target.mkdir()
