@@ -109,6 +109,7 @@ class Choice:
 
     def _call(self, call: ToolCall) -> list[AnswerDelta]:
         if self._strict is not None and not self._strict.allow(call):
-            raise GenerationFailed(f"The model called {call.name} with arguments that its schema does not allow.")
+            # Without the function's name, which the caller gave and the model repeated: this is logged.
+            raise GenerationFailed("The model called a function with arguments that its schema does not allow.")
         number, self._calls = self._calls, self._calls + 1
         return [CallDelta(id=f"call_{new_id()}", call=call, number=number, index=self.index)]

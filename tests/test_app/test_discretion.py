@@ -16,6 +16,17 @@ SECRET = "marked-service-secret-of-forty-characters"
 METRICS = "marked-token of the metrics, long enough"
 SAID, ANSWERED, LABEL, USER = "marked-prompt", "marked-answer", "marked-label", "marked-user"
 WRONG = "marked-wrong-key-of-forty-characters-or-so"
+CALLED = "marked-function"
+FUNCTION = {
+    "name": CALLED,
+    "strict": True,
+    "parameters": {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    },
+}
 HEADERS = {"Idempotency-Key": "marked-idempotency", "Cookie": "marked-cookie=1", "x-other": "marked-header"}
 QUERY = {"q": "marked-query", "user": USER, "token": "marked-token", "other": "marked-parameter"}
 
@@ -76,6 +87,9 @@ def test_logs_and_errors_tell_no_secret_and_nothing_that_was_said(tmp_path: Path
         made_for = run_module("tools.admin", "key", "create", "--admin", "--json", env=env).stdout
         administrator = json.loads(made_for)[0]["key"]
         errors = drive(service, administrator, ids)
+        asked = asking(script(f'{CALLED}\n{{"b": 1}}'), tools=[{"type": "function", "function": FUNCTION}])
+        wrong = service.client.post(CHAT, json=asked)
+        assert (wrong.status_code, wrong.json()["error"]["code"]) == (500, "generation_failed")
         # An engine that dies with a prompt, and one that fails on it.
         for fault in ("crash_after", "fail_after"):
             service.wait_until_ready()
