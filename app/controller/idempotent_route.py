@@ -107,6 +107,10 @@ async def _begun(
         await unless_left(recording.over(), left)
         recording = idempotency.answer(keyed, perform)
         head = await unless_left(recording.head(), left)
+    if recording.key_id != caller.key_id:
+        # Of the limits of another key, which this request has not touched.
+        own = [header for header in head.headers if not header[0].startswith("x-ratelimit-")]
+        head = AnswerHead(head.status, own)
     return recording, head
 
 

@@ -16,7 +16,7 @@ from services.limit_service import Limits, LimitService
 from services.recording import AnswerHead, Recording
 from tests.claims import KEY, claim_elsewhere, die_elsewhere, until_waited_for
 from tests.rows import TESTER
-from tests.service import NEW_MESSAGE, Service, client
+from tests.service import NEW_MESSAGE, Service, client, script
 
 _BODY = {"prompt": "hi"}
 
@@ -132,3 +132,26 @@ async def test_a_recorded_answer_holds_no_token(service: Service) -> None:
     recorded = zlib.decompress(body or b"")
     assert answer.json()["message_id"].encode() in recorded
     assert token not in recorded
+
+
+async def test_who_joins_is_not_told_the_limits_of_another_key(
+    sqlite_service: Service, waiting: list[Recording]
+) -> None:
+    made = await sqlite_service.keys.create(TESTER, sqlite_service.our_id)
+    await LimitService(sqlite_service.database).set(
+        TESTER, sqlite_service.our_id, Limits(requests_per_minute=9), key_id=made.row.id
+    )
+    body = {"prompt": script("slow", pause=3600), "stream": True}
+    headers = {"Idempotency-Key": KEY}
+    async with (
+        client(sqlite_service.url, made.secret) as first,
+        first.stream("POST", NEW_MESSAGE, json=body, headers=headers) as told,
+        sqlite_service.ours.stream("POST", NEW_MESSAGE, json=body, headers=headers) as joined,
+        first.stream("POST", NEW_MESSAGE, json=body, headers=headers) as again,
+    ):
+        limits = [one.headers.get("x-ratelimit-limit-requests") for one in (told, joined, again)]
+        sqlite_service.hurry()
+        texts = [await one.aread() for one in (told, joined, again)]
+    assert limits == ["9", None, "9"]
+    assert len(set(texts)) == 1
+    assert len(set(map(id, waiting))) == 1
