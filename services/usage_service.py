@@ -1,10 +1,11 @@
 """Usage: what a tenant's turns add up to."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from app.common.errors import InvalidRequest
+from database.clock import now
 from database.repositories.tenant_repository import TenantRepository
 from database.repositories.usage_repository import UsageFilter, UsageRepository
 from database.repositories.usage_statements import SUMS
@@ -13,6 +14,7 @@ from services.tenant_service import existing
 
 DIMENSIONS = ("day", "key", "model")
 _LONGEST = timedelta(days=366)
+_DEFAULT = timedelta(days=30)
 _MOST_ROWS = 10_000
 
 
@@ -45,6 +47,12 @@ class UsageService:
             tenants = TenantRepository(session)
             found = await tenants.all() if tenant_id is None else [existing(await tenants.get(tenant_id))]
         return [{"tenant": one.name, **row} for one in found for row in await self.of_tenant(one.id, wanted, by)]
+
+
+def usage_days(since: date | None, until: date | None) -> tuple[date, date]:
+    """From which to which day, in UTC and both included: by default the last 30 days."""
+    end = until or now().date()
+    return since or max(end, date.min + _DEFAULT) - _DEFAULT, end
 
 
 def names_of_all(by: Sequence[str] = DIMENSIONS) -> list[str]:

@@ -1,6 +1,5 @@
 """`/v1/usage`: what the caller's tenant has used."""
 
-from datetime import date, timedelta
 from typing import Annotated
 
 from fastapi import Header, Query, Response
@@ -10,12 +9,11 @@ from app.controller.provided import UsageSums
 from app.controller.responses import REFUSALS, TABLE
 from app.controller.router import Router
 from app.controller.usage_table import table, wants_table
-from database.clock import now
 from database.repositories.usage_repository import UsageFilter
 from schemas.usage_schema import UsageList, UsageQuery, UsageRow
+from services.usage_service import usage_days
 
 router = Router(prefix="/v1", tags=["usage"], responses=REFUSALS)
-_DEFAULT = timedelta(days=30)
 
 
 @router.get("/usage", response_model=UsageList, responses=TABLE)
@@ -34,7 +32,6 @@ async def get_usage(
 
 
 def usage_filter(query: UsageQuery) -> UsageFilter:
-    """What to add up: by default the last 30 days."""
-    until = query.until or now().date()
-    since = query.since or max(until, date.min + _DEFAULT) - _DEFAULT
+    """What to add up."""
+    since, until = usage_days(query.since, query.until)
     return UsageFilter(since=since, until=until, key_id=query.key, model=query.model)

@@ -81,7 +81,7 @@ def test_usage_of_all_tenants_is_told_as_a_table_json_or_csv(on: Admin, database
         ("theirs", 3, 12),
     ]
     assert on.json("usage", "ours") == rows[:1]
-    assert on.json("usage", "--until", "2020-01-01") == []
+    assert on.json("usage", "--until", "2020-01-01") == on.json("usage", "--until", "0001-01-05") == []
     (by_model,) = on.json("usage", "theirs", "--by", "model")
     assert (by_model["model"], "day" in by_model) == ("a-model", False)
     read = list(csv.DictReader(io.StringIO(on("usage", "--csv").output)))

@@ -2,18 +2,17 @@
 
 import csv
 import sys
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Annotated, Any
 
 import typer
 
 from app.settings import Settings
-from database.clock import now
 from database.repositories.usage_repository import UsageFilter
 from database.session import Database
 from services.csv_cell import cell
 from services.tenant_service import TenantService
-from services.usage_service import DIMENSIONS, UsageService, names_of_all
+from services.usage_service import DIMENSIONS, UsageService, names_of_all, usage_days
 from tools.admin.opened import AsJson, show, with_database
 
 _Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="UTC, included.")]
@@ -33,8 +32,7 @@ def usage(
     """Add up requests, tokens and mean latencies, ms, of all tenants or one; by default of the last 30 days."""
     if unknown := set(by or ()) - set(DIMENSIONS):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not one of {', '.join(DIMENSIONS)}", param_hint="--by")
-    end = until.date() if until else now().date()
-    begin = since.date() if since else end - timedelta(days=30)
+    begin, end = usage_days(since and since.date(), until and until.date())
     wanted = UsageFilter(since=begin, until=end, key_id=key, model=model)
 
     async def work(_settings: Settings, database: Database) -> list[dict[str, Any]]:
