@@ -7,6 +7,7 @@ from datetime import datetime
 
 from app.common.errors import InvalidRequest, Unavailable
 from database.clock import now
+from database.clock_skew import check_clock
 from database.models import Limit, Turn
 from database.repositories.key_repository import KeyRepository
 from database.repositories.limit_repository import LimitRepository
@@ -65,12 +66,13 @@ class LimitService:
         The keys of a rotation share theirs, whichever of them is named.
 
         Raises NotFound for a tenant that is not there or a key that is not its own, InvalidRequest for a number that
-        is no limit.
+        is no limit, ClockWrong where nobody could say which day and month it is, and so what is used already.
         """
         for name, value in asdict(limits).items():
             if value is not None and not 0 <= value <= _LARGEST:
                 raise InvalidRequest(f"{name} must be between 0 and {_LARGEST}.", param=name)
         subject = await self._subject(tenant_id, key_id)
+        await check_clock(self._database)
         for _ in range(_TRIES):
             if (row := await self._set(by, tenant_id, limits, subject)) is not None:
                 return row

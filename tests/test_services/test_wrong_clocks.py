@@ -14,7 +14,7 @@ from database.clock_skew import LONGEST_SKEW, clock_skew
 from database.engine import create_engine
 from database.repositories import key_repository
 from database.session import Database
-from services import retention_service
+from services import limit_service, retention_service
 from services.authentication_service import AuthenticationService
 from services.inference.engine import Engine
 from services.key_service import KeyService
@@ -31,7 +31,7 @@ from services.turn_log import TurnLog
 from services.turn_runner import TurnPlan, TurnRunner
 from tests.conftest import TwoTenants, make_tenant
 from tests.limited import RESERVED, begin, limit, limit_row
-from tests.rows import TESTER, a_turn, store
+from tests.rows import TESTER, a_turn, a_usage, store
 from tests.whole_database import row_counts
 
 _LEASE = timedelta(milliseconds=60)
@@ -179,4 +179,21 @@ async def test_by_a_clock_that_is_wrong_nothing_is_purged_nor_said_of_what_would
     assert (await row_counts(database))["turns"] == 2
     monkeypatch.undo()
     assert await retention.preview() == await retention.purge(TESTER) == {"turns": 1}
+    await database.close()
+
+
+async def test_by_a_clock_that_is_wrong_no_limit_is_set_which_would_forget_what_is_used(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(create_engine(postgres_url))
+    ours = await make_tenant(database, "ours")
+    await store(database, ours, a_turn(ours), a_usage(ours, prompt_tokens=1000, completion_tokens=0))
+    for off in (-_MONTH, _HOUR):
+        for module in (skewed, limit_service):
+            monkeypatch.setattr(module, "now", lambda off=off: now() + off)
+        with pytest.raises(ClockWrong):
+            await limit(database, Limits(tokens_per_month=1000))
+    monkeypatch.undo()
+    await limit(database, Limits(tokens_per_month=1000))
+    assert (await limit_row(database, ours)).month_tokens == 1000
     await database.close()
