@@ -10,8 +10,9 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ClauseElement
 
 from database.identifier import first_id_at
-from database.models import Limit, Tenant, Turn, TurnStatus, Usage
+from database.models import ApiKey, Limit, Tenant, Turn, TurnStatus, Usage
 from database.repositories.tenant_repository import TenantRepository
+from database.repositories.verify_statements import IMPORTED
 
 
 class _LockTurns(Executable, ClauseElement):
@@ -64,8 +65,12 @@ class LimitRepository:
         return locked if {turn.id for turn in locked} == ids else None
 
     async def ended_since(self, at: datetime, keys: Collection[str] | None) -> list[Turn]:
-        """Turns made since then that do not run any more; of these keys, or of all."""
-        ended = select(Turn).where(Turn.id >= first_id_at(at), Turn.status != TurnStatus.RUNNING)
+        """Turns made since then, and made here, that do not run any more; of these keys, or of all."""
+        ended = (
+            select(Turn)
+            .join(ApiKey, ApiKey.id == Turn.key_id)
+            .where(Turn.id >= first_id_at(at), Turn.status != TurnStatus.RUNNING, ApiKey.pepper_id != IMPORTED)
+        )
         if keys is not None:
             ended = ended.where(Turn.key_id.in_(keys))
         return list(await self._session.scalars(ended))

@@ -1,19 +1,23 @@
 """Conversations of other software become conversations of this one: in the history, to be continued, once."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.common.errors import Unavailable
+from database.clock import now
 from database.repositories.history_repository import HistoryFilter, HistoryRepository
 from database.repositories.import_repository import ImportRepository
 from database.session import Database
 from services.audit_service import AuditService
+from services.limit_service import Limits, LimitService
 from services.principal import Principal
 from tests.administration import Command
 from tests.conftest import make_tenant
+from tests.rows import TESTER
 from tests.test_tools.test_data_migration.copies import on as work_on
 from tests.test_tools.test_data_migration.test_import_formats import a_tree, node, printed
 from tools.data_migration.exit_status import REJECTED
@@ -66,6 +70,17 @@ def test_what_is_imported_is_in_the_history_once_however_often_it_is_imported(
     assert found == [(("问", "答"), f"import/{kind}", 2024, True)]
     # In nobody's usage, and by a key that nobody has: both are right.
     assert on("verify").status == 0
+
+
+def test_what_is_imported_as_said_in_this_minute_counts_in_no_limit(
+    on: Command, ours: Principal, database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "chats").write_bytes(FILES["openai"][0])
+    at = (now() + timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%S")
+    imported(on, tmp_path / "chats", "openai", "--at", at)
+    limits = Limits(requests_per_minute=5)
+    kept = work_on(database_url, lambda database: LimitService(database).set(TESTER, ours.tenant_id, limits))
+    assert (kept.row.minute_requests, kept.row.minute_tokens) == (0, 0)
 
 
 def test_one_file_for_two_tenants_is_two_conversations(
