@@ -70,8 +70,8 @@ class Importer:
             async with self._database.begin(self._tenant.id) as session:
                 repository = ImportRepository(session)
                 keys = {key: name for record in records for key, name in record.keys.items()}
-                await repository.add_missing_keys(self._tenant.id, keys, now())
-                added = await repository.add_missing([row for record in records for row in record.rows])
+                rows = [row for record in records for row in record.rows]
+                added = await repository.add_missing(self._tenant.id, rows, keys, now())
                 if not self._begun:
                     self._note(session, "tenant.import")
         except DBAPIError:

@@ -115,12 +115,12 @@ def test_an_import_that_breaks_off_is_audited_as_begun(
     (tmp_path / "log").write_text("".join(said))
     add, calls = ImportRepository.add_missing, 0
 
-    async def breaking(self: ImportRepository, rows: Any) -> int:
+    async def breaking(self: ImportRepository, *arguments: Any) -> int:
         nonlocal calls
         calls += 1
         if calls == 2:
             raise Unavailable("The database is gone.")
-        return await add(self, rows)
+        return await add(self, *arguments)
 
     monkeypatch.setattr(ImportRepository, "add_missing", breaking)
     assert on("import", "wrapper-log", str(tmp_path / "log"), "--tenant", "ours").status == 1

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, inspect, select
+from sqlalchemy import delete, func, inspect, select
 
 from database.clock import now
-from database.models import TurnStatus
+from database.models import ApiKey, TurnStatus
 from database.repositories.export_repository import EXPORTED, LEFT_OUT
 from database.session import Database
 from database.tenancy import content_tables
@@ -97,6 +97,31 @@ def test_exported_imported_elsewhere_and_exported_again_are_the_same_bytes(
     (again,) = on.json("import", "jsonl", str(tmp_path / "first.jsonl"), "--tenant", "ours")
     assert again["rows_added"] == 0
     assert on("verify").status == 0
+
+
+def test_turns_brought_into_a_backup_belong_to_no_key_that_somebody_has(
+    on: Command, ours: Principal, database_url: str, tmp_path: Path
+) -> None:
+    """Not to the one that made them, either: what it has used there says nothing of them."""
+    first = exported(on, tmp_path / "first.jsonl")
+
+    async def take_back(database: Database) -> list[str]:
+        # As if the backup had been made before anything was said.
+        async with database.begin(ours.tenant_id) as session:
+            for model in reversed(EXPORTED):
+                await session.execute(delete(model))
+        async with database.begin_global() as session:
+            return list(await session.scalars(select(ApiKey.id).where(ApiKey.tenant_id == ours.tenant_id)))
+
+    keys = work_on(database_url, take_back)
+    (report,) = on.json("import", "jsonl", str(tmp_path / "first.jsonl"), "--tenant", "ours")
+    assert (report["records"], report["rejected"]) == (3, 0)
+    again = exported(on, tmp_path / "again.jsonl")
+    assert len(again.splitlines()) == len(first.splitlines())
+    assert not [key for key in keys if key.encode() in again]
+    assert on("verify", "--tenant", "ours").status == 0
+    (second,) = on.json("import", "jsonl", str(tmp_path / "first.jsonl"), "--tenant", "ours")
+    assert second["rows_added"] == 0
 
 
 def test_an_export_is_nobody_elses_to_read(on: Command, ours: Principal, tmp_path: Path) -> None:
