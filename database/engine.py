@@ -20,6 +20,8 @@ from database.driver import SqliteConnection
 SERVICE_NAME = "chatglm-api"
 _LAST_USED = "last used"
 _TRUSTED_SECONDS = 30.0
+# PostgreSQL's, where a URL names none.
+_PORT = 5432
 
 # No file of SQLite's, or one that may not be opened.
 _UNUSABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_PERM}
@@ -55,6 +57,20 @@ def database_url(url: str) -> URL:
         # Half of the password; PostgreSQL would say that there is no database of this name.
         raise ValueError("not the URL of a database: in a password, write @ as %40")
     return parsed.set(drivername=driver)
+
+
+def same_database(one: str, other: str) -> bool:
+    """Whether two URLs lead to one database, whoever logs in and however it is written. Raises ValueError for no URL.
+
+    A server that has two names is not recognised.
+    """
+    return _place(database_url(one)) == _place(database_url(other))
+
+
+def _place(url: URL) -> tuple[object, ...]:
+    if url.get_backend_name() == "sqlite":
+        return (Path(url.database or "").resolve(),)
+    return url.host, url.port or _PORT, url.database, url.query.get("host"), url.query.get("port")
 
 
 def create_engine(

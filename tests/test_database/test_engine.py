@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 
 from app.common.errors import DatabaseUnavailable
 from database.clock import now
-from database.engine import create_engine, database_url
+from database.engine import create_engine, database_url, same_database
 from database.identifier import new_id
 from database.models import Tenant
 from database.session import Database
@@ -30,6 +30,21 @@ from database.session import Database
 )
 def test_the_driver_is_chosen_by_the_service(given: str, driver: str) -> None:
     assert database_url(given).drivername == driver
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("postgresql://one:secret@db/x", "postgres://other@db:5432/x", True),
+        ("postgresql://db/x", "postgresql://db/y", False),
+        ("postgresql://db/x", "postgresql://elsewhere/x", False),
+        ("postgresql:///x?host=/run/one", "postgresql:///x?host=/run/other", False),
+        ("sqlite:///data/x.db", "sqlite+aiosqlite:///data/../data/x.db", True),
+        ("sqlite:///x.db", "sqlite:///y.db", False),
+    ],
+)
+def test_a_database_is_recognised_by_where_it_is(one: str, other: str, same: bool) -> None:
+    assert same_database(one, other) is same
 
 
 @pytest.mark.parametrize(

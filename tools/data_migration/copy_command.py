@@ -10,6 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from app.common.errors import Conflict, InvalidRequest
 from database.clock import now
+from database.engine import same_database
 from database.models import Tenant
 from database.read_only import allow_writes, is_read_only, refuse_turns, refuse_writes
 from database.repositories.lease_repository import LeaseRepository
@@ -79,7 +80,7 @@ def release(source: _From, tenant: _Tenant = None) -> None:
 async def _copy(
     source_url: str, target_url: str, tenant: str | None, *, wait: float, release: bool, dry_run: bool, as_json: bool
 ) -> None:
-    if source_url == target_url:
+    if same_database(source_url, target_url):
         raise InvalidRequest("Source and target are the same database.")
     async with opened(source_url) as source, opened(target_url) as target:
         only = (await _chosen(source, tenant))[0].id if tenant else None
