@@ -1,12 +1,15 @@
 """A database that refuses to be written, for as long as it is copied; what is stored can be read.
 
 Triggers refuse, made for that time and dropped after it: a write is checked by the database itself, whoever writes, and
-costs nothing while there are none. Their making waits for the transactions that are writing.
+costs nothing while there are none. Their making waits for the transactions that are writing. Each refuses one tenant or
+everybody, as its name says: what is made for one copy is dropped without a look at what others have made.
 """
 
+import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Table, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from database.models import Base, Tenant, Turn
@@ -18,6 +21,7 @@ _SQLSTATE = "25006"
 _PREFIX = "read_only"
 _EVERYBODY = "all"
 _OPERATIONS = ("insert", "update", "delete")
+_NAME = re.compile(rf"{_PREFIX}_(?:{'|'.join(_OPERATIONS)})_([^_]+)")
 _FUNCTION = f"""
     CREATE OR REPLACE FUNCTION refuse_write() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION '{_MARK}' USING ERRCODE = '{_SQLSTATE}'; END $$
@@ -27,6 +31,13 @@ _POSTGRESQL_TRIGGERS = text("""
     WHERE starts_with(t.tgname, 'read_only_') AND pg_table_is_visible(c.oid)
 """)
 _SQLITE_TRIGGERS = text("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' AND name GLOB 'read_only_*'")
+
+
+class _Trigger(NamedTuple):
+    name: str
+    table: str
+    # Everybody, if none.
+    tenant_id: str | None
 
 
 def refuses_writes(error: BaseException | None) -> bool:
@@ -44,31 +55,39 @@ async def refuse_writes(engine: AsyncEngine, tenant_id: str | None = None) -> No
     await _refuse(engine, Base.metadata.sorted_tables, _OPERATIONS, tenant_id)
 
 
-async def allow_writes(engine: AsyncEngine, tenant_id: str | None = None) -> bool:
-    """Let everything be written again, or what was refused for this tenant alone; whether anything was refused."""
-    async with engine.connect() as connection:
-        found = await connection.run_sync(_triggers)
-    ours = [(name, table) for name, table in found if tenant_id is None or tenant_id in name]
+async def allow_writes(engine: AsyncEngine, tenant_id: str | None = None) -> None:
+    """Let be written again what was refused for this tenant alone, or for everybody; what else is refused stays so."""
+    found = await _triggers(engine)
+    ours = [trigger for trigger in found if trigger.tenant_id == tenant_id]
     postgresql = engine.dialect.name == "postgresql"
-    for name, table in ours:
+    for name, table, _ in ours:
         async with engine.begin() as connection:
             await connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}" + (f" ON {table}" if postgresql else ""))
     if postgresql and len(ours) == len(found):
         async with engine.begin() as connection:
             await connection.exec_driver_sql("DROP FUNCTION IF EXISTS refuse_write()")
-    return bool(ours)
+
+
+async def refused_tenants(engine: AsyncEngine) -> set[str | None]:
+    """For whom something is refused: tenants' ids, and None if it is for everybody."""
+    return {trigger.tenant_id for trigger in await _triggers(engine)}
 
 
 async def is_read_only(engine: AsyncEngine) -> bool:
     """Whether anything is refused, to anybody."""
+    return bool(await refused_tenants(engine))
+
+
+async def _triggers(engine: AsyncEngine) -> list[_Trigger]:
     async with engine.connect() as connection:
-        return bool(await connection.run_sync(_triggers))
-
-
-def _triggers(connection: Connection) -> list[tuple[str, str]]:
-    postgresql = connection.dialect.name == "postgresql"
-    rows = connection.execute(_POSTGRESQL_TRIGGERS if postgresql else _SQLITE_TRIGGERS)
-    return [(name, table) for name, table in rows]
+        postgresql = engine.dialect.name == "postgresql"
+        rows = list(await connection.execute(_POSTGRESQL_TRIGGERS if postgresql else _SQLITE_TRIGGERS))
+    found = []
+    for name, table in rows:
+        if match := _NAME.match(name):
+            whose = match.group(1)
+            found.append(_Trigger(name, table, None if whose == _EVERYBODY else whose))
+    return found
 
 
 async def _refuse(

@@ -2,17 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy.exc import ProgrammingError
 
-from app.common.errors import Conflict, InvalidRequest
+from app.common.errors import Conflict, InvalidRequest, ReadOnly
 from database.clock import now
+from database.clock_skew import check_clock
 from database.engine import same_database
 from database.models import Tenant
-from database.read_only import allow_writes, is_read_only, refuse_turns, refuse_writes
+from database.read_only import allow_writes, refuse_turns, refuse_writes, refused_tenants
 from database.repositories.lease_repository import LeaseRepository
 from services.audit_service import record
 from services.tenant_service import TenantService
@@ -63,16 +64,20 @@ def copy(
 
 
 def release(source: _From, tenant: _Tenant = None) -> None:
-    """Let a database be written again that a copy has made read-only."""
+    """Let a database be written again that a copy has made read-only: all of it, also tenants that were copied alone.
+
+    Refused with `--tenant` while the whole database is read-only.
+    """
 
     async def work() -> bool:
         async with opened(source) as side:
-            chosen = await _chosen(side, tenant)
-            only = chosen[0].id if tenant else None
-            released = await allow_writes(side.engine, only)
-            if released:
-                await _note(side, "database.release", only)
-            return released
+            refused = await refused_tenants(side.engine)
+            if tenant is not None:
+                only = (await _chosen(side, tenant))[0].id
+                await _check_release(side, only)
+                refused &= {only}
+            await _release(side, refused)
+            return bool(refused)
 
     typer.echo("released" if _run(work()) else "it was not read-only")
 
@@ -83,19 +88,20 @@ async def _copy(
     if same_database(source_url, target_url):
         raise InvalidRequest("Source and target are the same database.")
     async with opened(source_url) as source, opened(target_url) as target:
-        only = (await _chosen(source, tenant))[0].id if tenant else None
+        only = None if tenant is None else (await _chosen(source, tenant))[0].id
         if dry_run:
             counted = await Copier(source, target, Progress(None, quiet=True)).count(await _wanted(source, tenant))
             show([_row(report, counted=True) for report in counted], as_json=as_json)
             return
+        if release:
+            await _check_release(source, only)
         await _make_read_only(source, only, wait)
         # Asked for now: a tenant may have been made until the last moment.
         wanted = await _wanted(source, tenant)
         began = time.monotonic()
         sent, copying, reports = await _copied(source, target, wanted, began)
         if release:
-            await allow_writes(source.engine, only)
-            await _note(source, "database.release", only)
+            await _release(source, {only})
         show([_row(report) for report in reports], as_json=as_json)
         rate = f" ({sent / copying:,.0f} rows/s)" if copying > 0 else ""
         typer.echo(f"{sent} rows in {copying:.1f} s{rate}, {time.monotonic() - began:.1f} s with comparing", err=True)
@@ -128,16 +134,41 @@ async def _copied(
 
 
 async def _make_read_only(source: Side, tenant_id: str | None, wait: float) -> None:
-    if not await is_read_only(source.engine):
-        await _note(source, "database.copy", tenant_id)
+    # By a clock that is ahead, turns that run are dead.
+    await check_clock(source.database)
+    resumed = tenant_id in await refused_tenants(source.engine)
     await refuse_turns(source.engine, tenant_id)
+    if not resumed:
+        try:
+            await _note(source, "database.copy", tenant_id)
+        except Exception:
+            # The next copy would take this one's triggers for noted.
+            await allow_writes(source.engine, tenant_id)
+            raise
     give_up = time.monotonic() + wait
     while running := await _running(source, tenant_id):
         if time.monotonic() >= give_up:
-            await allow_writes(source.engine, tenant_id)
-            raise Conflict(f"{running} turns are still running; let them end, or wait longer with --wait.")
+            refusal = f"{running} turns are still running; let them end, or wait longer with --wait."
+            if resumed:
+                raise Conflict(f"{refusal} The source stays read-only, as it was before, until: release --from …")
+            await _release(source, {tenant_id})
+            raise Conflict(refusal)
         await asyncio.sleep(_POLL_SECONDS)
     await refuse_writes(source.engine, tenant_id)
+
+
+async def _check_release(side: Side, tenant_id: str | None) -> None:
+    # Its triggers could be dropped, but it would stay read-only, and so would the audit log.
+    if tenant_id is not None and None in await refused_tenants(side.engine):
+        raise Conflict("The whole database is read-only; release it without --tenant.")
+
+
+async def _release(side: Side, tenant_ids: Collection[str | None]) -> None:
+    for tenant_id in tenant_ids:
+        await allow_writes(side.engine, tenant_id)
+    # Only now: the audit log was read-only too.
+    for tenant_id in tenant_ids:
+        await _note(side, "database.release", tenant_id)
 
 
 async def _running(source: Side, tenant_id: str | None) -> int:
@@ -147,8 +178,13 @@ async def _running(source: Side, tenant_id: str | None) -> int:
 
 
 async def _note(side: Side, action: str, tenant_id: str | None) -> None:
-    async with side.database.begin_global() as session:
-        record(session, operator(), action, tenant_id=tenant_id, target_id=None)
+    try:
+        async with side.database.begin_global() as session:
+            record(session, operator(), action, tenant_id=tenant_id, target_id=None)
+    except ReadOnly:
+        # The whole database is read-only, its audit log too; so nothing has changed for one tenant.
+        if tenant_id is None:
+            raise
 
 
 async def _wanted(source: Side, tenant: str | None) -> list[Piece]:
