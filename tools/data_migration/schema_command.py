@@ -11,7 +11,7 @@ from app.common.errors import Conflict
 from app.instance import AlreadyRunning, claim_instance
 from app.settings import Settings, load_settings
 from database import revision
-from database.engine import SERVICE_NAME, create_engine, database_url
+from database.engine import SERVICE_NAME, create_engine, database_url, same_database
 from database.pending_migrations import disturbing, pending
 from database.read_only import is_read_only
 
@@ -97,7 +97,7 @@ async def _running(engine: AsyncEngine, settings: Settings, url: str) -> str | N
         async with engine.connect() as connection:
             sessions = await connection.scalar(_REPLICAS, {"name": SERVICE_NAME})
         return f"Replicas have {sessions} connections open" if sessions else None
-    if database_url(url) != database_url(settings.database):
+    if not same_database(url, settings.database):
         return None
     try:
         with claim_instance(settings.data_dir):

@@ -1,6 +1,8 @@
 """Upgrade and downgrade look at who would have to live with the schema."""
 
 import asyncio
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +63,16 @@ def test_nothing_is_taken_back_from_under_a_running_service(owner: Command, data
         assert_refused(owner("downgrade", "0003"), "Stop the service first")
         assert owner("upgrade").status == 0
     assert owner("downgrade", "0003").status == 0
+
+
+def test_a_running_services_file_is_known_however_its_url_is_written(
+    run: Command, migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path / 'a.db')}"
+    monkeypatch.setenv("CHATGLM_DATABASE_URL", url)
+    with a_running_service(url):
+        for written in (os.path.relpath(tmp_path / "a.db"), f"{tmp_path}/../{tmp_path.name}/a.db"):
+            assert_refused(run("downgrade", "0003", "--url", f"sqlite:///{written}"), "Stop the service first")
 
 
 def test_the_other_command_line_takes_nothing_back_either(
