@@ -60,6 +60,22 @@ def test_a_turn_that_runs_on_one_is_cancelled_through_the_other(replicas: Replic
     assert stopped == {"message_id": begun["message_id"], "status": "cancelled"}
 
 
+def test_a_turn_of_which_only_numbers_are_kept_is_cancelled_through_any_of_them(replicas: Replicas) -> None:
+    for asked in replicas:
+        body = {"prompt": script("word " * 200, rate=10), "stream": True, "store": False}
+        with replicas[0].client.stream("POST", _NEW_MESSAGE, json=body) as response:
+            lines = response.iter_lines()
+            message_id = events(next(lines) + "\n\n")[0].data["message_id"]
+            told = {service.client.get(f"/chat/stream/{message_id}").status_code for service in replicas}
+            stopped = asked.client.delete(f"/chat/stream/{message_id}").json()
+            assert stopped == {"message_id": message_id, "status": "cancelled"}
+            assert events("\n".join(lines) + "\n")[-1].data["error"]["code"] == "turn_cancelled"
+        assert told == {404}
+        # Once it has ended, all say the same.
+        for service in replicas:
+            assert service.client.delete(f"/chat/stream/{message_id}").json() == stopped
+
+
 def test_a_hundred_who_send_one_idempotency_key_to_two_services_get_one_answer(replicas: Replicas) -> None:
     before = len(messages(replicas[0].client))
     used = usage(replicas[0])

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app.common.errors import NotFound, Unavailable
+from database.identifier import new_id
 from database.models import Lease, TurnChunk, TurnStatus, TurnText
 from database.session import Database
 from services.answer_delta import TextDelta
@@ -190,17 +191,48 @@ async def test_a_piece_that_is_written_again_is_heard_once(
     assert await _hear(copy, 14) == "one two three "
 
 
-async def test_a_turn_that_is_anothers_or_keeps_no_text_is_not_there(
-    database: Database, tenants: TwoTenants, process: _Process, follower: TurnFollower
+@pytest.fixture
+async def unkept(database: Database, tenants: TwoTenants) -> _Process:
+    process = _Process(database, an_opening(tenants.ours, keeps_text=False))
+    process.turn = a_live_turn()
+    process.turn.conversation_id = None
+    await process.begin()
+    return process
+
+
+async def test_a_turn_of_which_only_numbers_are_kept_is_cancelled_from_elsewhere_and_heard_by_nobody_there(
+    tenants: TwoTenants, unkept: _Process, follower: TurnFollower
 ) -> None:
-    unkept = a_live_turn(conversation_id=None)
-    unkept.conversation_id = None
-    await process.log.open(unkept, an_opening(tenants.ours, keeps_text=False))
-    for tenant_id, turn_id in ((tenants.theirs.tenant_id, process.turn.id), (tenants.ours.tenant_id, unkept.id)):
-        with pytest.raises(NotFound):
-            await follower.follow(tenant_id, turn_id)
-        with pytest.raises(NotFound):
-            await follower.cancel(tenant_id, turn_id)
+    tenant_id, turn_id = tenants.ours.tenant_id, unkept.turn.id
+    cancelling = asyncio.create_task(follower.cancel(tenant_id, turn_id))
+    async with asyncio.timeout(60):
+        while not unkept.turn.unheard.is_set():
+            await unkept.watch.look()
+    assert unkept.turn.stopped is not None
+    with pytest.raises(NotFound):
+        await follower.follow(tenant_id, turn_id)
+    assert not cancelling.done()
+    await unkept.end(TurnStatus.CANCELLED)
+    assert await cancelling == TurnStatus.CANCELLED
+    # Once it has ended, it is as it was.
+    assert await follower.cancel(tenant_id, turn_id) == TurnStatus.CANCELLED
+    with pytest.raises(NotFound):
+        await follower.follow(tenant_id, turn_id)
+
+
+async def test_a_turn_that_is_anothers_is_not_there_and_goes_on(
+    database: Database, tenants: TwoTenants, process: _Process, unkept: _Process, follower: TurnFollower
+) -> None:
+    told = set()
+    for turn_id in (process.turn.id, unkept.turn.id, new_id()):
+        for asking in (follower.follow, follower.cancel):
+            with pytest.raises(NotFound) as refused:
+                await asking(tenants.theirs.tenant_id, turn_id)
+            told.add((refused.value.message, refused.value.param, refused.value.code))
+    assert len(told) == 1
+    async with database.begin_global() as session:
+        notes = await session.scalars(select(Lease.stopped_at))
+        assert notes.all() == [None, None]
 
 
 async def test_a_copy_that_nobody_listens_to_is_given_up(
