@@ -65,11 +65,15 @@ def install_handlers(app: FastAPI) -> None:
     app.add_middleware(ServerErrorMiddleware, handler=_unexpected)
 
 
-async def _app_error(_request: Request, error: Exception) -> JSONResponse:
+async def _app_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AppError)  # noqa: S101 - the framework calls this for no other
     if error.status >= 500:
         log.warning("%s: %s", error.code, error.message, exc_info=error.__cause__)
-    return error_response(error)
+    response = error_response(error)
+    # What a turn that was charged says of its caller's limits, though it failed. Left with the request, not with the
+    # error: several turns may fail of one, and they may be several tenants'.
+    response.headers.update(getattr(request.state, "limit_headers", {}))
+    return response
 
 
 async def _validation_error(_request: Request, error: Exception) -> JSONResponse:

@@ -168,6 +168,8 @@ async def whole(turn: LiveTurn, request: Request) -> TurnEnd:
     """Wait for a turn's end. Raises the error it ended with, or ClientDisconnect if the client left before."""
     request.state.begun()
     request.state.turn_id = turn.id
+    # Where an answer that fails finds them.
+    request.state.limit_headers = limit_headers(turn)
     try:
         return await unless_left(turn.outcome(), request.state.left)
     finally:

@@ -96,6 +96,34 @@ async def test_every_route_that_asks_the_model_tells_what_is_left(service: Servi
     assert not [name for name in theirs.headers if name.startswith("x-ratelimit")]
 
 
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("route", [NEW_MESSAGE, *_PROMPTS])
+async def test_a_turn_that_was_charged_and_failed_tells_what_is_left_streamed_or_not(
+    service: Service, route: str, keyed: bool
+) -> None:
+    await _limit(service, Limits(requests_per_minute=100, tokens_per_minute=100_000))
+    fails = script("hi", fail_after=1)
+    prompts: dict[str, dict[str, Any]] = {
+        NEW_MESSAGE: {"prompt": fails},
+        "/v1/chat/completions": {"model": "scripted", "messages": [{"role": "user", "content": fails}]},
+        "/v1/responses": {"model": "scripted", "input": fails},
+        "/v1/completions": {"model": "scripted", "prompt": fails},
+    }
+    told = []
+    for streamed in (True, False):
+        headers = {"Idempotency-Key": new_id()} if keyed else {}
+        answer = await service.ours.post(route, json={"stream": streamed, **prompts[route]}, headers=headers)
+        assert answer.status_code == (200 if streamed else 503), answer.text
+        assert answer.headers["x-ratelimit-limit-requests"] == "100"
+        told.append({name for name in answer.headers if name.startswith("x-ratelimit")})
+    assert told[0] == told[1]
+    # What was not charged, such as a body that is refused, says nothing of limits; nor does whom nothing limits.
+    refused = await service.ours.post(route, json={"model": 1})
+    theirs = await service.theirs.post(route, json=prompts[route])
+    assert (refused.status_code, theirs.status_code) == (400, 503)
+    assert not [name for answer in (refused, theirs) for name in answer.headers if name.startswith("x-ratelimit")]
+
+
 async def test_a_refusal_has_the_envelope_and_an_honest_retry_after(service: Service) -> None:
     await _limit(service, Limits(requests_per_minute=1, tokens_per_minute=1000))
     while (refused := await _ask(service.ours, max_tokens=10)).status_code != 429:
