@@ -62,7 +62,7 @@ def test_a_turn_that_runs_on_one_is_cancelled_through_the_other(replicas: Replic
 
 def test_a_turn_of_which_only_numbers_are_kept_is_cancelled_through_any_of_them(replicas: Replicas) -> None:
     for asked in replicas:
-        body = {"prompt": script("word " * 200, rate=10), "stream": True, "store": False}
+        body = {"prompt": script("word ", repeat=10_000, rate=10), "stream": True, "store": False}
         with replicas[0].client.stream("POST", _NEW_MESSAGE, json=body) as response:
             lines = response.iter_lines()
             message_id = events(next(lines) + "\n\n")[0].data["message_id"]

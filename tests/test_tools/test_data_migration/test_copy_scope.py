@@ -1,6 +1,7 @@
 """A copy makes read-only what it copies, says so in the audit log, and takes back nothing but that."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def assert_read_only(url: str, principal: Principal) -> None:
 
 def run_a_turn(url: str, principal: Principal) -> None:
     running = a_turn(principal, status=TurnStatus.RUNNING)
-    on(url, lambda database: store(database, principal, running, a_lease(principal, running.id)))
+    lease = a_lease(principal, running.id, expires_at=now() + timedelta(hours=1))
+    on(url, lambda database: store(database, principal, running, lease))
 
 
 def give_up(run: Command, urls: tuple[str, str], *sentences: str) -> None:
