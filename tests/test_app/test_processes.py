@@ -169,8 +169,8 @@ async def test_the_event_loop_never_waits_for_the_model(service: ServiceProcess)
         took = time.perf_counter() - began
         assert min(await asyncio.gather(*streams)) > 2
     assert len(delays) > 100
-    # Against the time that the answers took, and but for a tenth: other tests have the processors as well.
-    assert sorted(delays)[int(len(delays) * 0.9)] < took / 20
+    # Against the time that the answers took: other tests have the processors as well.
+    assert sorted(delays)[int(len(delays) * 0.99)] < took / 20
 
 
 def test_two_services_cannot_share_a_data_directory(service: ServiceProcess, sqlite_env: dict[str, str]) -> None:
