@@ -2,34 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import cast
 
 import pytest
-from sqlalchemy import insert, literal, select
+from sqlalchemy import literal, select
 from sqlalchemy.pool import QueuePool
 
 from database.clock import now
 from database.engine import create_engine
 from database.identifier import new_id
-from database.models import Conversation
-from database.prepared import OWN_TENANT, Prepared, given
+from database.prepared import Prepared
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
 from tests.rows import a_tenant
+from tests.test_database.prepared_conversations import INSERT, LIST
 
-_table: Any = Conversation.__table__
-_ADD = Prepared(
-    insert(_table).values(
-        tenant_id=OWN_TENANT,
-        id=given("id", _table.c.id),
-        length=0,
-        labels={},
-        created_at=given("at", _table.c.created_at),
-        used_at=given("at", _table.c.created_at),
-    ),
-    guard=select(literal(value=True).label("ok")),
-)
-_LIST = Prepared(select(_table.c.id).where(_table.c.tenant_id == OWN_TENANT))
+_ADD = Prepared(INSERT, guard=select(literal(value=True).label("ok")))
 
 
 class Leaving:
@@ -48,7 +36,7 @@ class Leaving:
         await self.database.run_prepared(self.tenant.id, {"id": name, "at": now()}, _ADD)
 
     async def names(self) -> set[str]:
-        return {str(row[0]) for row in await self.database.run_prepared(self.tenant.id, {}, _LIST)}
+        return {str(row[0]) for row in await self.database.run_prepared(self.tenant.id, {}, LIST)}
 
 
 @pytest.fixture

@@ -8,29 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
 
 from app.common.errors import DatabaseUnavailable, Unavailable
 from database.clock import now
 from database.engine import create_engine
 from database.identifier import new_id
 from database.models import Conversation
-from database.prepared import OWN_TENANT, Prepared, given
+from database.prepared import Prepared
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
 from tests.rows import a_tenant
+from tests.test_database.prepared_conversations import INSERT, LIST
 
-_table: Any = Conversation.__table__
-_ADD = Prepared(
-    insert(_table).values(
-        tenant_id=OWN_TENANT,
-        id=given("id", _table.c.id),
-        length=0,
-        created_at=given("at", _table.c.created_at),
-        used_at=given("at", _table.c.created_at),
-    )
-)
-_LIST = Prepared(select(_table.c.id).where(_table.c.tenant_id == OWN_TENANT))
+_ADD = Prepared(INSERT)
 
 
 class Traced:
@@ -59,7 +49,7 @@ class Traced:
 
     async def names(self) -> set[str]:
         async with self.database.begin_prepared(self.tenant_id) as transaction:
-            (rows,) = await transaction.run({}, _LIST)
+            (rows,) = await transaction.run({}, LIST)
         return {str(row[0]) for row in rows}
 
 
@@ -145,7 +135,7 @@ async def test_when_sqlite_gives_up_the_whole_transaction_those_before_hear_of_i
 
     async def giving_up() -> None:
         async with traced.database.begin_prepared(traced.tenant_id) as transaction:
-            await transaction.run({}, _LIST)
+            await transaction.run({}, LIST)
             # What a full disk does to it.
             connection: Any = transaction
             await connection._connection.run(lambda one: one.rollback())

@@ -6,36 +6,25 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from app.common.errors import OutcomeUnknown
 from database.clock import now
 from database.engine import create_engine
 from database.identifier import new_id
-from database.models import Conversation
-from database.prepared import OWN_TENANT, Prepared, given
+from database.prepared import Prepared, given
 from database.repositories.tenant_repository import TenantRepository
 from database.session import Database
 from tests.rows import a_tenant
+from tests.test_database.prepared_conversations import INSERT, LIST, OWN, TABLE
 
-_table: Any = Conversation.__table__
-_OWN = _table.c.tenant_id == OWN_TENANT
 # Rows of a length that is there already; those that are longer than three forbid.
+_LENGTH = given("length", TABLE.c.length)
 _ADD = Prepared(
-    insert(_table).values(
-        tenant_id=OWN_TENANT,
-        id=given("id", _table.c.id),
-        length=given("length", _table.c.length),
-        labels={},
-        created_at=given("at", _table.c.created_at),
-        used_at=given("at", _table.c.created_at),
-    ),
-    guard=select(_table.c.id, (given("length", _table.c.length) <= 3).label("ok"))
-    .where(_OWN, _table.c.length == given("length", _table.c.length))
-    .order_by(_table.c.id),
+    INSERT.values(length=_LENGTH),
+    guard=select(TABLE.c.id, (_LENGTH <= 3).label("ok")).where(OWN, TABLE.c.length == _LENGTH).order_by(TABLE.c.id),
 )
-_LIST = Prepared(select(_table.c.id).where(_OWN))
 
 
 class Writing:
@@ -49,7 +38,7 @@ class Writing:
         return [(row[0], row[1]) for row in await self.database.run_prepared(self.tenant_id, values, _ADD)]
 
     async def names(self) -> set[str]:
-        return {row[0] for row in await self.database.run_prepared(self.tenant_id, {}, _LIST)}
+        return {row[0] for row in await self.database.run_prepared(self.tenant_id, {}, LIST)}
 
 
 @pytest.fixture
